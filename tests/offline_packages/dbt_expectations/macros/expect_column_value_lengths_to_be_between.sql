@@ -1,0 +1,12 @@
+{#- Fails for each text whose length is outside the bounds (`strictly`: or on one); a null is no
+    failure. -#}
+{% test expect_column_value_lengths_to_be_between(
+    model, column_name, min_value=None, max_value=None, row_condition=None, strictly=False
+) %}
+{%- set text_length = "length(" ~ column_name ~ ")" -%}
+select {{ column_name }} as unexpected_value
+from {{ model }}
+where
+    ({{ row_condition or "1 = 1" }})
+    and {{ dbt_expectations._outside(text_length, min_value, max_value, strictly) }}
+{% endtest %}
