@@ -1,0 +1,22 @@
+with
+
+monthly as (
+    select * from {{ ref('cash_back_monthly') }}
+),
+
+final as (
+    select
+        month,
+        cast(sum(interchange_usd) as decimal(18, 2)) as interchange_usd,
+        cast(sum(cash_back_usd) as decimal(18, 2)) as cash_back_usd,
+        cast(sum(monthly_fee_usd) as decimal(18, 2)) as monthly_fee_usd,
+        cast(sum(servicing_cost_usd) as decimal(18, 2)) as servicing_cost_usd,
+        cast(sum(net_usd) as decimal(18, 2)) as net_usd,
+        cast(sum(case when is_loss then -net_usd else 0 end) as decimal(18, 2)) as loss_usd,
+        count(*) as customers,
+        cast(sum(case when is_loss then 1 else 0 end) as bigint) as customers_in_loss
+    from monthly
+    group by month
+)
+
+select * from final

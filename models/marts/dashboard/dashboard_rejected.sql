@@ -1,0 +1,7 @@
+select
+    feed,
+    stage,
+    reason,
+    records,
+    last_at
+from {{ ref('quarantine_summary') }}

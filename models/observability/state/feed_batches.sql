@@ -1,0 +1,47 @@
+{{ config(unique_key=['feed', 'batch_id']) }}
+
+with
+
+changes as (
+    {{ staged_changes([
+        ref('stg_bank__customers'),
+        ref('stg_bank__accounts'),
+        ref('stg_bank__card_transactions'),
+        ref('stg_bank__checking_transactions'),
+        ref('stg_bank__loan_applications'),
+        ref('stg_reference__purchase_trends'),
+        ref('stg_reference__checking_acct'),
+        ref('stg_app__clickstream'),
+        ref('stg_vendors__tickets'),
+        ref('stg_vendors__travel'),
+        ref('stg_vendors__dining'),
+        ref('stg_vendors__retail'),
+    ]) }}
+),
+
+timed as (
+    select
+        *,
+        ({{ epoch_microseconds('_source_timestamp') }} - {{ epoch_microseconds('_changed_at') }})
+        / 1000000 as lateness_seconds
+    from changes
+),
+
+final as (
+    select
+        _feed as feed,
+        batch_id,
+        count(*) as records,
+        count(_reject_reason) as rejected_records,
+        count(
+            case when lateness_seconds > {{ var('late_after_seconds') }} then 1 end
+        ) as late_records,
+        cast(percentile_disc(0.95) within group (order by lateness_seconds) as bigint)
+            as lateness_p95_seconds,
+        max(_source_timestamp) as last_source_timestamp,
+        max(_ingested_at) as last_ingested_at
+    from timed
+    group by _feed, batch_id
+)
+
+select * from final

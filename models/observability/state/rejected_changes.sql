@@ -1,0 +1,36 @@
+{{ config(unique_key=['feed', 'source', 'source_partition', 'source_position']) }}
+
+with
+
+changes as (
+    {{ staged_changes([
+        ref('stg_bank__customers'),
+        ref('stg_bank__accounts'),
+        ref('stg_bank__card_transactions'),
+        ref('stg_bank__checking_transactions'),
+        ref('stg_bank__loan_applications'),
+        ref('stg_reference__purchase_trends'),
+        ref('stg_reference__checking_acct'),
+        ref('stg_app__clickstream'),
+        ref('stg_vendors__tickets'),
+        ref('stg_vendors__travel'),
+        ref('stg_vendors__dining'),
+        ref('stg_vendors__retail'),
+    ]) }}
+),
+
+final as (
+    select
+        _feed as feed,
+        _source as source,
+        _partition as source_partition,
+        _position as source_position,
+        batch_id,
+        _reject_reason as reason,
+        _rejected_value as value,
+        _ingested_at as ingested_at
+    from changes
+    where _reject_reason is not null
+)
+
+select * from final

@@ -1,0 +1,16 @@
+{{ config(unique_key=['transaction_id']) }}
+
+{{ cdc_current(
+    changes=[ref('stg_bank__checking_transactions')],
+    keys=['transaction_id'],
+    columns=[
+        'account_id',
+        'customer_id',
+        'direction',
+        'purpose',
+        'amount_usd',
+        'currency',
+        'transacted_at',
+        'updated_at',
+    ],
+) }}

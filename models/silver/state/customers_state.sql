@@ -1,0 +1,16 @@
+{{ config(unique_key=['customer_id']) }}
+
+{{ cdc_current(
+    changes=[ref('stg_bank__customers')],
+    keys=['customer_id'],
+    columns=[
+        'full_name',
+        'email',
+        'birth_date',
+        'region',
+        'cash_back_programme',
+        'status',
+        'created_at',
+        'updated_at',
+    ],
+) }}

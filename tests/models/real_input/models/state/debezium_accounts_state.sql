@@ -1,0 +1,7 @@
+{{ config(unique_key=['id']) }}
+
+{{ cdc_current(
+    changes=[ref('stg_debezium__accounts')],
+    keys=['id'],
+    columns=['owner', 'amount', 'big'],
+) }}

@@ -1,0 +1,20 @@
+{{ debezium_changes(
+    source('bronze', 'debezium_customers'),
+    feed='debezium_customers',
+    columns={
+        'id': 'bigint',
+        'name': 'string',
+        'email': 'string',
+        'balance': var('balance_type', 'decimal(18,4)'),
+        'tier': 'int',
+        'active': 'boolean',
+        'birth': 'date',
+        'created_at': 'timestamp',
+        'updated_at': 'timestamp',
+        'big': 'string',
+        'meta': 'string',
+        'segment': 'string',
+    },
+    keys=['id'],
+    large=['big'],
+) }}

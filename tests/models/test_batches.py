@@ -1,0 +1,371 @@
+"""Late, duplicate, out-of-order and deleted records, in batches: the tables are always right."""
+
+import csv
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import oracle
+from tests.support.lakehouse import PROJECT, Lakehouse, envelope
+from tests.support.oracle import Change
+
+START = datetime(2026, 1, 5, 9, 0)
+BATCHES = 3
+# The models whose tables are compared, whole, between batches and a full refresh.
+TABLES = (
+    "silver.customers",
+    "silver.customers_history",
+    "silver.card_transactions",
+    "silver.checking_transactions",
+    "silver.customer_patterns",
+    "silver.customer_patterns_history",
+    "silver.behavior_events",
+    "marts.customer_engagement",
+    "marts.customer_lifetime",
+    "marts.customer_preferences",
+    "marts.cash_back_ledger",
+    "marts.cash_back_monthly",
+    "marts.cash_back_break_even",
+    "observability.rejected_changes",
+)
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since the epoch of a UTC moment."""
+    return int(moment.replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+@dataclass
+class Stream:
+    """The changes of one feed in the order of their arrival, and the batch where each comes in."""
+
+    arrivals: list[tuple[int, Change, str]]
+
+    def upto(self, batch: int) -> list[Change]:
+        """The changes that have arrived with the first `batch` batches."""
+        return [change for number, change, _ in self.arrivals if number <= batch]
+
+    def texts(self, batch: int) -> list[str]:
+        """The records of one batch."""
+        return [text for number, _, text in self.arrivals if number == batch]
+
+
+def disturbed(rng: random.Random, changes: list[tuple[Change, str]]) -> Stream:
+    """Spread changes over the batches: mostly in order, some late, some twice."""
+    arrivals = []
+    for place, (change, text) in enumerate(changes):
+        batch = 1 + place * BATCHES // len(changes)
+        if rng.random() < 0.25:
+            batch = rng.randint(batch, BATCHES)
+        arrivals.append((batch, change, text))
+        if rng.random() < 0.15:
+            arrivals.append((rng.randint(batch, BATCHES), change, text))
+    rng.shuffle(arrivals)
+    return Stream(arrivals)
+
+
+def customer_stream(rng: random.Random, customers: int) -> Stream:
+    changes = []
+    lsn = 1000
+    for customer in range(1, customers + 1):
+        moment = START
+        row: dict[str, Any] = {
+            "customer_id": customer,
+            "full_name": f"Customer {customer}",
+            "email": f"c{customer}@example.com",
+            "birth_date": 7000 + customer,
+            "region": "north",
+            "cash_back_programme": rng.choice(["everyday", "travel_plus", "premier", None]),
+            "status": "active",
+            "created_at": micros(moment),
+            "updated_at": micros(moment),
+        }
+        for _ in range(rng.randint(1, 9)):
+            lsn += rng.randint(1, 5)
+            # Nothing that reads time, only what reads the sequence, may depend on its finer parts.
+            moment += timedelta(hours=rng.randint(1, 500))
+            if rng.random() < 0.15:
+                text = envelope(
+                    "d",
+                    {"customer_id": customer, "full_name": ""},
+                    lsn,
+                    at_ms=micros(moment) // 1000,
+                )
+                changes.append((Change(customer, lsn, None, moment), text))
+                continue
+            if rng.random() < 0.7:
+                row = dict(
+                    row,
+                    region=rng.choice(["north", "south", None]),
+                    cash_back_programme=rng.choice(["everyday", "travel_plus", "premier", None]),
+                    status=rng.choice(["active", "active", "active", "closed"]),
+                )
+            text = envelope("u", row, lsn, at_ms=micros(moment) // 1000)
+            changes.append((Change(customer, lsn, row, moment), text))
+    return disturbed(rng, changes)
+
+
+def transaction_stream(rng: random.Random, customers: int, count: int) -> Stream:
+    changes = []
+    lsn = 100_000
+    purchases: list[tuple[int, int, Decimal]] = []
+    for number in range(1, count + 1):
+        lsn += rng.randint(1, 5)
+        moment = START + timedelta(minutes=rng.randint(0, 150_000))
+        kind, original = "purchase", None
+        customer = rng.randint(1, customers)
+        amount = Decimal(rng.randint(1, 90_000)) / 100
+        if purchases and rng.random() < 0.15:
+            kind = rng.choice(["refund", "reversal"])
+            original, customer, bought = rng.choice(purchases)
+            amount = bought if kind == "reversal" else (bought * rng.choice([1, 2, 3]) / 3)
+            amount = max(amount.quantize(Decimal("0.01")), Decimal("0.01"))
+        else:
+            purchases.append((number, customer, amount))
+        row: dict[str, Any] = {
+            "transaction_id": number,
+            "account_id": customer,
+            "customer_id": customer,
+            "transaction_type": kind,
+            "original_transaction_id": original,
+            "merchant_name": "Shop",
+            "merchant_category_code": rng.choice(["5812", "4511", "5411", "7922", "1234"]),
+            "amount": str(amount),
+            "currency": "USD",
+            "transacted_at": micros(moment),
+            "updated_at": micros(moment),
+        }
+        changes.append((Change(number, lsn, row, moment), envelope("c", row, lsn)))
+        if rng.random() < 0.1:
+            lsn += 1
+            row = dict(row, amount=str(amount * 2))
+            changes.append((Change(number, lsn, row, moment), envelope("u", row, lsn)))
+        if rng.random() < 0.07:
+            lsn += 1
+            text = envelope("d", {"transaction_id": number}, lsn)
+            changes.append((Change(number, lsn, None, moment), text))
+    return disturbed(rng, changes)
+
+
+def pattern_stream(rng: random.Random, customers: int) -> Stream:
+    changes = []
+    for customer in range(1, customers + 1):
+        created = START + timedelta(minutes=rng.randint(0, 5000))
+        moment = created
+        for _ in range(rng.randint(1, 8)):
+            moment += timedelta(hours=rng.randint(1, 400))
+            millis = micros(moment) // 1000
+            if rng.random() < 0.1:
+                text = envelope("d", {"customer_id": str(customer)}, 1, at_ms=millis, schemas=True)
+                changes.append((Change(customer, millis, None, moment), text))
+                continue
+            row = {
+                "customer_id": str(customer),
+                "date": moment.date().isoformat(),
+                "number_of_concert_tickets": rng.randint(0, 5),
+                "number_of_comedy_shows": rng.randint(0, 3),
+                "number_of_sport_events": rng.randint(0, 2),
+                "number_of_online_txns": rng.randint(0, 14),
+                "home_mortgage_purchased_ts": None,
+                "datetime_created": micros(created) // 1000,
+                "datetime_updated": millis,
+            }
+            text = envelope("u", row, 1, at_ms=millis, schemas=True)
+            changes.append((Change(customer, millis, row, moment), text))
+    return disturbed(rng, changes)
+
+
+@dataclass
+class World:
+    """Three feeds, landed batch by batch."""
+
+    customers: Stream
+    transactions: Stream
+    patterns: Stream
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    rng = random.Random(20260630)
+    return World(
+        customers=customer_stream(rng, 40),
+        transactions=transaction_stream(rng, 40, 900),
+        patterns=pattern_stream(rng, 60),
+    )
+
+
+def seed(name: str) -> list[dict[str, str]]:
+    with (PROJECT / "seeds" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+TERMS = oracle.Terms(
+    categories=seed("merchant_categories"),
+    interchange=seed("interchange_rates"),
+    programmes=seed("cash_back_programmes"),
+    rates=seed("cash_back_rates"),
+)
+
+
+def assert_matches_oracle(lakehouse: Lakehouse, world: World, batch: int) -> None:
+    """Compare silver and the cash-back marts with the oracle after `batch` batches."""
+    customers = world.customers.upto(batch)
+    assert dict(
+        lakehouse.query(
+            "select customer_id, (region, cash_back_programme, status) from silver.customers"
+        )
+    ) == {
+        key: (row["region"], row["cash_back_programme"], row["status"])
+        for key, row in oracle.current(customers).items()
+    }
+
+    versions = oracle.history(customers)
+    assert lakehouse.query(
+        "select customer_id, valid_from, valid_to, valid_from_at, valid_to_at,"
+        " (region, cash_back_programme, status) from silver.customers_history order by 1, 2"
+    ) == [
+        (
+            *(v.key, v.valid_from, v.valid_to, v.valid_from_at, v.valid_to_at),
+            (v.row["region"], v.row["cash_back_programme"], v.row["status"]),
+        )
+        for v in sorted(versions, key=lambda v: (v.key, v.valid_from))
+    ]
+
+    transactions = [
+        dict(
+            row,
+            amount_usd=Decimal(row["amount"]),
+            transacted_at=datetime.fromtimestamp(row["transacted_at"] / 1e6, UTC).replace(
+                tzinfo=None
+            ),
+        )
+        for row in oracle.current(world.transactions.upto(batch)).values()
+    ]
+    assert dict(
+        lakehouse.query("select transaction_id, amount_usd from silver.card_transactions")
+    ) == {t["transaction_id"]: t["amount_usd"] for t in transactions}
+
+    enrolled = oracle.enrolments(versions)
+    expected_ledger = oracle.ledger(transactions, enrolled, TERMS)
+    assert (
+        dict(
+            lakehouse.query(
+                "select transaction_id, (interchange_usd, cash_back_usd)"
+                " from marts.cash_back_ledger"
+            )
+        )
+        == expected_ledger
+    )
+    assert any(cash_back < 0 for _, cash_back in expected_ledger.values())
+
+    months = oracle.monthly(transactions, enrolled, TERMS)
+    assert {
+        (customer, month): tuple(values)
+        for customer, month, *values in lakehouse.query(
+            "select customer_id, month, spend_usd, interchange_usd, cash_back_usd, net_usd"
+            " from marts.cash_back_monthly"
+        )
+    } == {key: (m.spend, m.interchange, m.cash_back, m.net) for key, m in months.items()}
+
+    assert {
+        customer: (threshold, status)
+        for customer, threshold, status in lakehouse.query(
+            "select customer_id, break_even_spend_usd, break_even_status"
+            " from marts.cash_back_break_even"
+        )
+    } == oracle.break_even(months)
+
+    patterns = world.patterns.upto(batch)
+    online = {
+        int(key): row["number_of_online_txns"] for key, row in oracle.current(patterns).items()
+    }
+    assert dict(
+        lakehouse.query("select customer_id, engagement_level from marts.customer_engagement")
+    ) == {
+        key: "HIGH" if number > 10 else "MEDIUM" if number > 2 else "LOW"
+        for key, number in online.items()
+    }
+    rows: dict[int, list[oracle.Row]] = {}
+    for version in oracle.history(patterns):
+        rows.setdefault(version.key, []).append(version.row)
+    assert dict(
+        lakehouse.query("select customer_id, lifetime_days from marts.customer_lifetime")
+    ) == {
+        key: (
+            datetime.fromtimestamp(max(r["datetime_updated"] for r in own) / 1e3, UTC).date()
+            - datetime.fromtimestamp(min(r["datetime_created"] for r in own) / 1e3, UTC).date()
+        ).days
+        for key, own in rows.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def in_batches(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakehouse]:
+    """The lakehouse after three incremental builds, each checked against the oracle."""
+    lakehouse = Lakehouse(tmp_path_factory.mktemp("batches"))
+    lakehouse.dbt("seed")
+    vendors = [
+        f'{{"visit_id":"v{n}","customer_id":{n % 40},"cuisine":"thai","party_size":2,'
+        f'"bill":"{n}.50","visited_at":"2026-02-01 10:00:00"}}'
+        for n in range(30)
+    ]
+    for batch in range(1, BATCHES + 1):
+        lakehouse.land("customers", world.customers.texts(batch), batch_id=batch)
+        lakehouse.land("card_transactions", world.transactions.texts(batch), batch_id=batch)
+        lakehouse.land("purchase_trends", world.patterns.texts(batch), batch_id=batch)
+        lakehouse.land("vendor_dining", [*vendors[: batch * 10], "{cut off"], batch_id=batch)
+        lakehouse.dbt("build" if batch == BATCHES else "run")
+        assert_matches_oracle(lakehouse, world, batch)
+    yield lakehouse
+
+
+def test_three_batches_give_what_the_oracle_computes(in_batches: Lakehouse, world: World) -> None:
+    assert_matches_oracle(in_batches, world, BATCHES)
+    # Every kind of disturbance was there: else the comparison would prove little.
+    changes = world.customers.arrivals
+    assert any(change.row is None for _, change, _ in changes)
+    assert len({(c.key, c.sequence) for _, c, _ in changes}) < len(changes)
+
+
+def test_three_batches_give_what_a_full_refresh_gives(
+    in_batches: Lakehouse, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    copy = tmp_path_factory.mktemp("refresh") / "lakehouse"
+    shutil.copytree(in_batches.path, copy)
+    refreshed = Lakehouse(copy)
+    refreshed.dbt("run", "--full-refresh")
+    for table in TABLES:
+        query = f"select * from {table} order by all"
+        rows = in_batches.query(query)
+        assert rows == refreshed.query(query), table
+        if table != "silver.checking_transactions":
+            assert rows, f"{table} is empty: nothing was compared"
+
+
+def test_a_batch_applied_again_changes_nothing(in_batches: Lakehouse) -> None:
+    before = {table: in_batches.query(f"select * from {table} order by all") for table in TABLES}
+    in_batches.query("delete from observability.cdc_watermarks")
+    in_batches.dbt("run")
+    for table, rows in before.items():
+        assert in_batches.query(f"select * from {table} order by all") == rows, table
+
+
+def test_bronze_made_anew_is_an_error_and_not_a_stale_table(
+    in_batches: Lakehouse, tmp_path: Path
+) -> None:
+    copy = tmp_path / "lakehouse"
+    shutil.copytree(in_batches.path, copy)
+    shutil.rmtree(copy / "bronze" / "customers")
+    lakehouse = Lakehouse(copy)
+    lakehouse.land("customers", [], batch_id=1)
+    result = lakehouse.dbt("run", "--select", "customers_state", check=False)
+    assert not result.success
+    message = str(result.result.results[-1].message)
+    assert "bronze was made anew" in message and "--full-refresh" in message
