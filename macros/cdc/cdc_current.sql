@@ -16,6 +16,8 @@
               Such a column keeps the value of the greatest sequence that set it; a delete sets all.
 #}
 {% macro cdc_current(changes, keys, columns, partial=[]) -%}
+    {%- set keys = realtime_insights._quoted(keys) -%}
+    {%- set columns = realtime_insights._quoted(columns) -%}
     {%- if partial -%}
         {{ realtime_insights._cdc_current_partial(changes, keys, columns, partial) }}
     {%- else -%}
@@ -79,7 +81,7 @@ select * from final
 #}
 {% macro _cdc_current_partial(changes, keys, columns, partial) -%}
 {%- set key_list = keys | join(', ') -%}
-{%- set whole = columns | reject('in', partial) | list -%}
+{%- set whole = columns | reject('in', realtime_insights._quoted(partial)) | list -%}
 with
 
 new_changes as (
@@ -169,9 +171,9 @@ final as (
         max(
             case
                 when _{{ column }}_rank = 1 and _has_{{ column }} and not _is_deleted
-                    then {{ column }}
+                    then {{ adapter.quote(column) }}
             end
-        ) as {{ column }},
+        ) as {{ adapter.quote(column) }},
         max(
             case
                 when _{{ column }}_rank = 1 and (_has_{{ column }} or _is_deleted) then _sequence
@@ -206,6 +208,13 @@ select * from final
     from {{ relation }}
     where _reject_reason is null and {{ window }}
     {%- endfor %}
+{%- endmacro %}
+
+{# Names as identifiers: a source may call a column `at` or `order`. #}
+{% macro _quoted(names) -%}
+    {%- set quoted = [] -%}
+    {%- for name in names -%} {%- do quoted.append(adapter.quote(name)) -%} {%- endfor -%}
+    {{ return(quoted) }}
 {%- endmacro %}
 
 {# What the state tables keep of a change beside its business columns. #}

@@ -15,6 +15,8 @@
               Such a column has the value of the change before it, never across a delete.
 #}
 {% macro cdc_history(changes, keys, columns, partial=[]) -%}
+{%- set keys = realtime_insights._quoted(keys) -%}
+{%- set columns = realtime_insights._quoted(columns) -%}
 {%- set key_list = keys | join(', ') -%}
 {%- set flags = [] -%}
 {%- for column in partial -%} {%- do flags.append('_has_' ~ column) -%} {%- endfor -%}
@@ -79,14 +81,14 @@ setters as (
 
 filled as (
     select
-        {%- for column in event_columns if column not in partial %}
+        {%- for column in event_columns if column not in realtime_insights._quoted(partial) %}
         {{ column }},
         {%- endfor %}
         {%- for column in partial %}
-        first_value({{ column }}) over (
+        first_value({{ adapter.quote(column) }}) over (
             partition by {{ key_list }}, life_number, _{{ column }}_setter order by _sequence
             rows between unbounded preceding and current row
-        ) as {{ column }}{{ ',' if not loop.last }}
+        ) as {{ adapter.quote(column) }}{{ ',' if not loop.last }}
         {%- endfor %}
     from setters
 ),

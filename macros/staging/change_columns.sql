@@ -39,13 +39,13 @@ typed as (
         *,
         {%- for name, type in columns.items() %}
         {% if unless_key and name not in keys -%}
-        case when not {{ unless_key }} then {{ realtime_insights.typed('image.' ~ name, type) }} end
+        case when not {{ unless_key }} then {{ realtime_insights.typed('image.' ~ adapter.quote(name), type) }} end
         {%- else -%}
-        {{ realtime_insights.typed('image.' ~ name, type) }}
-        {%- endif %} as {{ name }}{{ ',' if not loop.last or large }}
+        {{ realtime_insights.typed('image.' ~ adapter.quote(name), type) }}
+        {%- endif %} as {{ adapter.quote(name) }}{{ ',' if not loop.last or large }}
         {%- endfor %}
         {%- for name in large %}
-        coalesce(image.{{ name }} <> {{ realtime_insights.unavailable_value() }}, true)
+        coalesce(image.{{ adapter.quote(name) }} <> {{ realtime_insights.unavailable_value() }}, true)
             as _has_{{ name }}{{ ',' if not loop.last }}
         {%- endfor %}
     from {{ relation }}
@@ -59,14 +59,16 @@ checked as (
             when {{ condition }} then '{{ reason }}'
             {%- endfor %}
             {%- for name in keys %}
-            when image.{{ name }} is null then 'key {{ name }} is missing'
+            when image.{{ adapter.quote(name) }} is null then 'key {{ name }} is missing'
             {%- endfor %}
             {%- for name, type in columns.items() if type == 'string' and name not in large and unless_key %}
-            when image.{{ name }} = {{ realtime_insights.unavailable_value() }}
+            when image.{{ adapter.quote(name) }} = {{ realtime_insights.unavailable_value() }}
                 then '{{ name }} is an unchanged large value: list it in large'
             {%- endfor %}
             {%- for name, type in columns.items() if type != 'string' %}
-            when {{ realtime_insights.is_not_typed('image.' ~ name, name, type) }}
+            when {{ realtime_insights.is_not_typed(
+                'image.' ~ adapter.quote(name), adapter.quote(name), type
+            ) }}
                 {%- if unless_key and name not in keys %} and not {{ unless_key }}{% endif %}
                 then '{{ name }} is not of type {{ type }}'
             {%- endfor %}
@@ -84,7 +86,7 @@ explained as (
 
 select
     {%- for name in columns %}
-    {{ name }},
+    {{ adapter.quote(name) }},
     {%- endfor %}
     {%- for name in large %}
     _has_{{ name }},

@@ -60,7 +60,7 @@ images as (
         {% if sequence -%}
         case
             when op = 'd' then try_cast(source_block.ts_ms as bigint)
-            else try_cast(after_image.{{ sequence }} as bigint)
+            else try_cast(after_image.{{ adapter.quote(sequence) }} as bigint)
         end as _sequence
         {%- else -%}
         try_cast(source_block.lsn as bigint) as _sequence

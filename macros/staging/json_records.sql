@@ -27,7 +27,7 @@ timed as (
         'c' as _op,
         false as _is_deleted,
         {% if changed_at -%}
-        {{ realtime_insights.source_timestamp('image.' ~ changed_at) }}
+        {{ realtime_insights.source_timestamp('image.' ~ adapter.quote(changed_at)) }}
         {%- else -%}
         _source_timestamp
         {%- endif %} as _changed_at
@@ -38,7 +38,7 @@ images as (
     select
         *,
         {% if sequence -%}
-        try_cast(image.{{ sequence }} as bigint) as _sequence
+        try_cast(image.{{ adapter.quote(sequence) }} as bigint) as _sequence
         {%- else -%}
         {{ realtime_insights.epoch_microseconds('_changed_at') }} as _sequence
         {%- endif %}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 
 from tests.support.ingest import ingest_once
 from tests.support.lakehouse import Lakehouse
@@ -53,14 +52,12 @@ def rows_after(records: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return rows
 
 
-def produce(broker: str, topic: str, records: list[dict[str, Any]]) -> None:
-    producer = Producer({"bootstrap.servers": broker})
-    for record in records:
-        key, value = (
-            None if part is None else json.dumps(part) for part in (record["key"], record["value"])
-        )
-        producer.produce(topic, key=key, value=value, partition=0)
-    assert producer.flush(30) == 0
+def message(record: dict[str, Any]) -> tuple[bytes | None, bytes | None]:
+    key, value = (
+        None if part is None else json.dumps(part).encode()
+        for part in (record["key"], record["value"])
+    )
+    return key, value
 
 
 @pytest.mark.parametrize("variant", ["A", "C"])
@@ -70,6 +67,7 @@ def test_debezium_records_build_what_the_database_held(
     order: str,
     broker: str,
     new_topic: Callable[..., str],
+    send: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     topics = {feed: new_topic() for feed in DEBEZIUM}
@@ -87,7 +85,7 @@ def test_debezium_records_build_what_the_database_held(
         batches[feed] = [records[:half], records[half:]]
     for batch in range(2):
         for feed, topic in topics.items():
-            produce(broker, topic, batches[feed][batch])
+            send(topic, [message(record) for record in batches[feed][batch]])
         ingest_once(
             tmp_path,
             {
@@ -155,7 +153,8 @@ def test_debezium_records_build_what_the_database_held(
     truncates = ("truncate: no rule for truncates is set for this table", 1)
     assert truncates in rejected
     if variant == "A":
-        assert ("amount is not of type decimal(18,4)", 3) in rejected
+        # The third one is NaN, which Debezium writes as null.
+        assert ("amount is not of type decimal(18,4)", 2) in rejected
 
 
 def test_an_unchanged_large_value_in_a_column_that_is_not_declared_is_rejected_and_kept(

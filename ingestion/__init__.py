@@ -1,0 +1,1 @@
+"""The ingestion job: Kafka topics and files to bronze Delta tables, exactly once."""

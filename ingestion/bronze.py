@@ -1,0 +1,314 @@
+"""The Delta tables: creation, appends with application transactions, and the order of commits.
+
+A handle is kept for as long as a table is used, and a commit goes through the handle whose
+transaction versions were read: only then does Delta refuse the second of two racing writers.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BufferedRandom
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    QueryBuilder,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError
+
+from ingestion.errors import ConflictError, FeedError
+from ingestion.records import BRONZE_SCHEMA, QUARANTINE_SCHEMA, stamp
+
+Clock = Callable[[], datetime]
+
+# How often a batch is redone because another process has committed first.
+MAX_CONFLICTS = 10
+
+# Statistics only where readers prune: they keep a commit small however wide the value is.
+_BRONZE_STATISTICS = "batch_id,source,partition,position"
+_QUARANTINE_STATISTICS = f"feed,{_BRONZE_STATISTICS}"
+
+
+class TopicPartition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class LandedFile(NamedTuple):
+    """A file as the tables know it, with the batch that landed it."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    batch_id: int
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch brought."""
+
+    batch_id: int
+    landed: int
+    rejected: int
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+class Staging:
+    """The rows of one batch between reading and committing: in memory, beyond a limit on disk.
+
+    A batch is committed as one stream when all of it was read, because its rejects are committed
+    first; a file far larger than memory must fit nevertheless.
+    """
+
+    def __init__(self, schema: pa.Schema, directory: Path, limit_bytes: int) -> None:
+        """Spill to an unnamed file in `directory` when more than `limit_bytes` are held."""
+        self._schema, self._directory, self._limit = schema, directory, limit_bytes
+        self._held: list[pa.RecordBatch] = []
+        self._held_bytes = 0
+        self._file: BufferedRandom | None = None
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Keep some rows."""
+        self.rows += batch.num_rows
+        if self._held_bytes < self._limit:
+            self._held.append(batch)
+            self._held_bytes += batch.nbytes
+            return
+        if self._writer is None:
+            # Without a name, the file is gone with the process, however that ends.
+            file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - until close()
+            self._file = file
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writer = pa.ipc.new_stream(
+                pa.PythonFile(file, mode="w"), self._schema, options=options
+            )
+        self._writer.write_batch(batch)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        yield from self._held
+        if self._file is not None and self._writer is not None:
+            self._writer.close()
+            self._file.seek(0)
+            yield from pa.ipc.open_stream(pa.PythonFile(self._file, mode="r"))
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._held.clear()
+        if self._file is not None:
+            self._file.close()
+
+
+class _Table:
+    """A Delta table behind one handle."""
+
+    def __init__(self, path: Path, schema: pa.Schema, statistics: str) -> None:
+        self.path, self._schema = path, schema
+        if not DeltaTable.is_deltatable(str(path)):
+            try:
+                settings = {"delta.dataSkippingStatsColumns": statistics}
+                DeltaTable.create(path, schema, mode="ignore", configuration=settings)
+            except CommitFailedError:
+                pass  # another process has just created it
+        self._handle = DeltaTable(path)
+
+    def refresh(self) -> None:
+        """See what other processes have committed."""
+        self._handle.update_incremental()
+
+    def transaction(self, application: str) -> int | None:
+        """Return the version of an application transaction, as this handle saw it."""
+        return self._handle.transaction_version(application)
+
+    def _append(self, batches: Iterable[pa.RecordBatch], transactions: Mapping[str, int]) -> None:
+        """Append rows and set versions, in one commit or not at all.
+
+        Delta itself accepts a version that goes backwards, so that is refused here.
+        """
+        for application, version in transactions.items():
+            current = self.transaction(application)
+            if current is not None and version < current:
+                raise FeedError(
+                    f"{self.path}: refusing to set {application} back from {current} to {version}"
+                )
+        try:
+            write_deltalake(
+                self._handle,
+                pa.RecordBatchReader.from_batches(self._schema, batches),
+                mode="append",
+                writer_properties=WriterProperties(compression="SNAPPY"),
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(a, v) for a, v in transactions.items()]
+                ),
+            )
+        except CommitFailedError as error:
+            raise ConflictError(f"{self.path}: {error}") from error
+
+    def _query(self, columns: str, where: str, rest: str = "") -> Iterator[dict[str, object]]:
+        """Run a query over this table's rows, in bounded memory."""
+        # All texts in `where` are feed names or quoted by _literal.
+        sql = f"select {columns} from records where {where} {rest}"  # noqa: S608
+        for batch in QueryBuilder().register("records", self._handle).execute(sql):
+            yield from pa.record_batch(batch).to_pylist()
+
+    def landed_files(self, where: str, max_batch_id: int) -> Iterator[LandedFile]:
+        """Yield the files of the rows up to a batch: the newest landing of each."""
+        facts = "max(headers['size']) as size, max(headers['mtime_ns']) as mtime_ns"
+        rows = self._query(
+            f"source, batch_id, {facts}",
+            f"{where} and batch_id <= {max_batch_id}",
+            "group by source, batch_id order by batch_id",
+        )
+        for row in rows:
+            size, mtime_ns, batch_id = (int(str(row[c])) for c in ("size", "mtime_ns", "batch_id"))
+            yield LandedFile(str(row["source"]), size, mtime_ns, batch_id)
+
+
+class Bronze(_Table):
+    """One feed's table of landed records."""
+
+    def __init__(self, lakehouse: Path, feed: str) -> None:
+        """Open the feed's table, creating it if need be."""
+        super().__init__(lakehouse / "bronze" / feed, BRONZE_SCHEMA, _BRONZE_STATISTICS)
+        self.feed = feed
+
+    @property
+    def batch_id(self) -> int:
+        """The last batch that is visible; 0 before the first."""
+        return self.transaction(f"ingest:{self.feed}") or 0
+
+    def next_offset(self, at: TopicPartition) -> int | None:
+        """Return the offset from which a partition is read on; None if it was never read."""
+        return self.transaction(_offset_id(self.feed, at))
+
+    def append(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        batch_id: int,
+        offsets: Mapping[TopicPartition, int],
+        ingested_at: datetime,
+    ) -> None:
+        """Commit a batch with its id and its progress."""
+        if batch_id <= self.batch_id:
+            raise FeedError(
+                f"{self.path}: refusing batch {batch_id}, {self.batch_id} is already visible"
+            )
+        rows = (stamp(batch, batch_id, ingested_at) for batch in batches)
+        progress = {_offset_id(self.feed, at): offset for at, offset in offsets.items()}
+        self._append(rows, {f"ingest:{self.feed}": batch_id, **progress})
+
+    def statistics(self) -> tuple[int, datetime | None]:
+        """Return the number of rows, from the log alone, and the time of the last commit (UTC)."""
+        actions = pa.table(self._handle.get_add_actions(flatten=True))
+        rows = sum(n or 0 for n in actions.column("num_records").to_pylist())
+        last = self._handle.history(1)
+        # A table that holds no batch has only the commit that created it.
+        if not self.batch_id or not last:
+            return rows, None
+        return rows, datetime.fromtimestamp(last[0]["timestamp"] / 1000, UTC)
+
+
+class Quarantine(_Table):
+    """The one table of rejected records of all feeds."""
+
+    def __init__(self, lakehouse: Path) -> None:
+        """Open the table, creating it if need be."""
+        super().__init__(lakehouse / "quarantine", QUARANTINE_SCHEMA, _QUARANTINE_STATISTICS)
+
+    def batch_id(self, feed: str) -> int:
+        """The last batch of a feed that had rejects, whether it got into bronze or not."""
+        return self.transaction(f"ingest:{feed}") or 0
+
+    def next_offset(self, feed: str, at: TopicPartition) -> int:
+        """Return the offset up to which rejects of a partition may be in the table."""
+        return self.transaction(_offset_id(feed, at)) or 0
+
+    def append(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        feed: str,
+        batch_id: int,
+        offsets: Mapping[TopicPartition, int],
+        ingested_at: datetime,
+    ) -> None:
+        """Commit the rejects of a batch.
+
+        A batch that is redone may be shorter than it was before a crash; what the table says of
+        its progress is an upper bound, so it only ever grows.
+        """
+        rows = (stamp(batch, batch_id, ingested_at, feed) for batch in batches)
+        transactions = {f"ingest:{feed}": max(batch_id, self.batch_id(feed))}
+        for at, offset in offsets.items():
+            transactions[_offset_id(feed, at)] = max(offset, self.next_offset(feed, at))
+        self._append(rows, transactions)
+
+    def positions(self, feed: str, at: TopicPartition, start: int) -> set[int]:
+        """Return the offsets from `start` on that are already in the table."""
+        if self.next_offset(feed, at) <= start:
+            return set()
+        rows = self._query(
+            "position",
+            f"feed = '{feed}' and source = {_literal(at.topic)}"
+            f" and partition = {at.partition} and position >= {start}",
+        )
+        return {int(str(row["position"])) for row in rows}
+
+    def withdraw(self, feed: str, batch_id: int) -> int:
+        """Take out the rejects of a batch that never got into bronze; return their number."""
+        if self.batch_id(feed) < batch_id:
+            return 0
+        try:
+            done = self._handle.delete(f"feed = '{feed}' and batch_id = {batch_id}")
+        except CommitFailedError as error:
+            raise ConflictError(f"{self.path}: {error}") from error
+        return int(done["num_deleted_rows"] or 0)
+
+    def counts(self) -> Counter[str]:
+        """Return the number of rejected records per feed."""
+        rows = self._query("feed, count(*) as n", "true", "group by feed")
+        return Counter({str(row["feed"]): int(str(row["n"])) for row in rows})
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Where a feed lands: its bronze table, the quarantine, and the clock that stamps rows."""
+
+    bronze: Bronze
+    quarantine: Quarantine
+    clock: Clock
+
+    def refresh(self) -> None:
+        """See what other processes have committed."""
+        self.bronze.refresh()
+        self.quarantine.refresh()
+
+    def commit(
+        self, batch_id: int, rows: Staging, rejects: Staging, offsets: Mapping[TopicPartition, int]
+    ) -> BatchResult:
+        """Commit a batch, its rejects first: progress in bronze means that all of it is in."""
+        reasons: Counter[str] = Counter()
+        if rejects.rows:
+            self.quarantine.append(rejects, self.bronze.feed, batch_id, offsets, self.clock())
+            for batch in rejects:
+                reasons.update(map(str, batch.column("reason").to_pylist()))
+        self.bronze.append(rows, batch_id, offsets, self.clock())
+        return BatchResult(batch_id, rows.rows, rejects.rows, reasons)
+
+
+def _offset_id(feed: str, at: TopicPartition) -> str:
+    return f"ingest:{feed}:{at.topic}:{at.partition}"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,125 @@
+"""The ledger of file feeds: which file, in which size and state, is planned in which batch.
+
+A plan is durable before its batch is landed. Whether it *was* landed is not decided here, but by
+the batch id in the bronze table: the ledger is an index, and is rebuilt from the tables if lost.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from ingestion.bronze import LandedFile
+
+_TABLES = """
+create table if not exists planned_file (
+    feed text not null,
+    path text not null,
+    size integer not null,
+    mtime_ns integer not null,
+    batch_id integer not null,
+    primary key (feed, path)
+) without rowid;
+create index if not exists planned_batch on planned_file (feed, batch_id);
+create table if not exists reported_change (
+    feed text not null,
+    path text not null,
+    size integer not null,
+    mtime_ns integer not null,
+    primary key (feed, path)
+) without rowid;
+"""
+# Stands for the batches that a rebuild found, also those that had only empty files.
+_REBUILT = ""
+_LOOKUP = 500
+
+
+class FileState(NamedTuple):
+    """A file and what tells one version of it from the next."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class Ledger:
+    """SQLite file; one connection, used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger, creating it if need be."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._db.execute("pragma synchronous = full")
+        self._db.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def plan(self, feed: str, batch_id: int, files: Iterable[FileState]) -> None:
+        """Write the plan of a batch; it is on disk when this returns."""
+        rows = ((feed, f.path, f.size, f.mtime_ns, batch_id) for f in files)
+        self._insert("insert into planned_file values (?, ?, ?, ?, ?)", rows)
+
+    def unplan(self, feed: str, path: str) -> None:
+        """Take one file out of its plan."""
+        self._db.execute("delete from planned_file where feed = ? and path = ?", (feed, path))
+
+    def planned_batches(self, feed: str, above: int) -> list[int]:
+        """Return the planned batches above a batch id, in order."""
+        sql = (
+            "select distinct batch_id from planned_file where feed = ? and batch_id > ? order by 1"
+        )
+        return [row[0] for row in self._db.execute(sql, (feed, above))]
+
+    def last_batch(self, feed: str) -> int:
+        """Return the highest batch that was ever planned and not taken back; 0 if none."""
+        sql = "select coalesce(max(batch_id), 0) from planned_file where feed = ?"
+        return int(self._db.execute(sql, (feed,)).fetchone()[0])
+
+    def files(self, feed: str, batch_id: int) -> list[FileState]:
+        """Return the files of a plan, in the order in which they are landed."""
+        sql = (
+            "select path, size, mtime_ns from planned_file"
+            " where feed = ? and batch_id = ? and path <> '' order by mtime_ns, path"
+        )
+        return [FileState(*row) for row in self._db.execute(sql, (feed, batch_id))]
+
+    def known(self, feed: str, paths: Sequence[str]) -> dict[str, FileState]:
+        """Return those of the paths that are planned, as they were then."""
+        found: dict[str, FileState] = {}
+        for i in range(0, len(paths), _LOOKUP):
+            part = paths[i : i + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            columns, where = "path, size, mtime_ns", f"feed = ? and path in ({marks})"
+            # Only question marks are put into the text.
+            sql = f"select {columns} from planned_file where {where}"  # noqa: S608
+            found.update((row[0], FileState(*row)) for row in self._db.execute(sql, (feed, *part)))
+        return found
+
+    def report_change(self, feed: str, state: FileState) -> bool:
+        """Note that a landed file is now in this state; True the first time only."""
+        sql = (
+            "select 1 from reported_change"
+            " where feed = ? and path = ? and size = ? and mtime_ns = ?"
+        )
+        if self._db.execute(sql, (feed, *state)).fetchone():
+            return False
+        self._db.execute("replace into reported_change values (?, ?, ?, ?)", (feed, *state))
+        return True
+
+    def rebuild(self, feed: str, batch_id: int, files: Iterable[LandedFile]) -> None:
+        """Add what the tables know of landed files; complete up to `batch_id` afterwards."""
+        sql = "insert or replace into planned_file values (?, ?, ?, ?, ?)"
+        marker = LandedFile(_REBUILT, 0, 0, batch_id)
+        self._insert(sql, ((feed, *f) for f in chain(files, [marker])))
+
+    def _insert(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._db.execute("begin immediate")
+        try:
+            self._db.executemany(sql, rows)
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")

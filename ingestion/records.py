@@ -1,0 +1,257 @@
+"""The shape of a landed record, and the rules that decide whether it is landed or rejected.
+
+Everything here is pure: bytes in, Arrow columns or a reason out. A reason never holds data of the
+record, at most the name of a field: reasons are counted, shown and logged.
+"""
+
+# pyarrow's types take parameters for the type checker only, not when the module runs.
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+HEADERS_TYPE = pa.map_(pa.string(), pa.string())
+TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
+
+# A row as a source produces it; when and in which batch it was landed is known at its commit.
+_ROW: list[pa.Field[Any]] = [
+    pa.field("source", pa.string()),
+    pa.field("partition", pa.int32()),
+    pa.field("position", pa.int64()),
+    pa.field("key", pa.string()),
+    pa.field("value", pa.string()),
+    pa.field("headers", HEADERS_TYPE),
+    pa.field("source_timestamp", TIMESTAMP_TYPE),
+]
+_COMMIT: list[pa.Field[Any]] = [
+    pa.field("ingested_at", TIMESTAMP_TYPE),
+    pa.field("batch_id", pa.int64()),
+]
+_FEED: list[pa.Field[Any]] = [pa.field("feed", pa.string())]
+_REASON: list[pa.Field[Any]] = [pa.field("reason", pa.string())]
+
+ROW_SCHEMA = pa.schema(_ROW)
+REJECT_SCHEMA = pa.schema([*_ROW, *_REASON])
+BRONZE_SCHEMA = pa.schema([*_ROW, *_COMMIT])
+QUARANTINE_SCHEMA = pa.schema([*_ROW, *_COMMIT, *_FEED, *_REASON])
+
+DEBEZIUM_OPERATIONS = frozenset("cudrti")
+NOT_UTF8 = "the value is not valid UTF-8"
+
+# A check returns the reason for a rejection, or None for a record that is landed.
+Check = Callable[[bytes], str | None]
+Headers = list[tuple[str, str | None]]
+
+
+class Reject(NamedTuple):
+    """A record that is not landed, with everything that is known of it."""
+
+    source: str
+    partition: int
+    position: int
+    key: str | None
+    value: str | None
+    headers: Headers
+    timestamp_ms: int | None
+    reason: str
+
+
+# --- deciding -----------------------------------------------------------------------------------
+
+
+def value_check(value_format: str, key: Sequence[str]) -> Check:
+    """Return the check for a Kafka value format: json, debezium or text."""
+    fields = tuple(key)
+    if value_format == "text":
+        return check_text
+    if value_format == "json":
+        return lambda value: _check_json(value, fields)
+    if value_format == "debezium":
+        return lambda value: _check_debezium(value, fields)
+    raise ValueError(f"no check for format {value_format}")
+
+
+def check_text(value: bytes) -> str | None:
+    """Reject what is not UTF-8."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    return None
+
+
+def malformed(value: bytes, error: orjson.JSONDecodeError) -> str:
+    """Say why a value could not be parsed, without its content and without a changing position."""
+    return check_text(value) or f"not valid JSON: {error.msg}"
+
+
+def missing_key(record: Mapping[str, Any], fields: Iterable[str]) -> str | None:
+    """Reject a record in which a key field is absent, null or an empty text."""
+    for field in fields:
+        value = record.get(field)
+        if value is None or value == "":
+            state = "missing" if field not in record else "null" if value is None else "empty"
+            return f"key field '{field}' is {state}"
+    return None
+
+
+def _check_json(value: bytes, fields: tuple[str, ...]) -> str | None:
+    try:
+        record = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        return malformed(value, error)
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    return missing_key(record, fields)
+
+
+def _check_debezium(value: bytes, fields: tuple[str, ...]) -> str | None:
+    """Accept an envelope, bare or under `payload` (schemas.enable=true).
+
+    A truncate (op t) has no row; a delete has it in `before`, everything else in `after`.
+    """
+    try:
+        envelope = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        return malformed(value, error)
+    if not isinstance(envelope, dict):
+        return "not a JSON object"
+    if "payload" in envelope and "op" not in envelope:
+        envelope = envelope["payload"]
+    return _check_envelope(envelope, fields)
+
+
+def _check_envelope(envelope: object, fields: tuple[str, ...]) -> str | None:
+    if not isinstance(envelope, dict):
+        return "no change event: payload is not an object"
+    operation = envelope.get("op")
+    if operation is None:
+        return "no change event: op is missing"
+    if not isinstance(operation, str) or operation not in DEBEZIUM_OPERATIONS:
+        return "unknown op"
+    if operation == "t":
+        return None
+    image = "before" if operation == "d" else "after"
+    row = envelope.get(image)
+    if not isinstance(row, dict):
+        return f"no row image: {image} is missing for op {operation}"
+    return missing_key(row, fields)
+
+
+def as_text(value: bytes, name: str) -> tuple[str, Headers]:
+    """Return bytes as text: as they are, or in base64 with the header that says so."""
+    try:
+        return value.decode(), []
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode(), [(f"{name}_encoding", "base64")]
+
+
+def text_headers(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """Return Kafka headers as texts under names that are unique, as a map needs them.
+
+    The second header of a name becomes `name#2`; one that is not UTF-8 becomes base64.
+    """
+    result: dict[str, str | None] = {}
+    for name, value in headers:
+        unique, number = name, 1
+        while unique in result:
+            number += 1
+            unique = f"{name}#{number}"
+        if value is None:
+            result[unique] = None
+        else:
+            text, encoding = as_text(value, unique)
+            result[unique] = text
+            result.update(encoding)
+    return list(result.items())
+
+
+# --- building columns ---------------------------------------------------------------------------
+
+
+def timestamps(milliseconds: Sequence[int | None]) -> pa.Array[Any]:
+    """Return epoch milliseconds as timestamps; what is outside the years 1970-9999 is null.
+
+    A producer may send any 64-bit number; one such message must not fail its whole batch.
+    """
+    numbers = pa.array(milliseconds, type=pa.int64())
+    sane = pc.and_(
+        pc.greater_equal(numbers, pa.scalar(0)),
+        pc.less(numbers, pa.scalar(253_402_300_800_000)),
+    )
+    kept: pa.Array[Any] = pc.if_else(sane, numbers, pa.scalar(None, pa.int64()))
+    result: pa.Array[Any] = kept.cast(pa.timestamp("ms", tz="UTC")).cast(TIMESTAMP_TYPE)
+    return result
+
+
+def headers_array(headers: Sequence[Headers | None]) -> pa.Array[Any]:
+    """Return one map per row."""
+    return pa.array(headers, type=HEADERS_TYPE)
+
+
+def file_rows(
+    source: str,
+    headers: Headers,
+    modified_ms: int,
+    columns: tuple[Sequence[int], Sequence[bytes | None], Sequence[bytes]],
+) -> pa.RecordBatch:
+    """Return accepted records of one file; `columns` are their positions, keys and values.
+
+    What all records of a file share is repeated, not built again for each.
+    """
+    positions, keys, values = columns
+    zeros = pa.array([0] * len(positions), type=pa.int32())
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([source], type=pa.string()).take(zeros),
+            zeros,
+            pa.array(positions, type=pa.int64()),
+            pa.array(keys, type=pa.string()),
+            pa.array(values, type=pa.string()),
+            headers_array([headers]).take(zeros),
+            timestamps([modified_ms]).take(zeros),
+        ],
+        schema=ROW_SCHEMA,
+    )
+
+
+def reject_rows(rejects: Sequence[Reject]) -> pa.RecordBatch:
+    """Return rejected records as columns."""
+    source, partition, position, key, value, headers, milliseconds, reason = zip(
+        *rejects, strict=True
+    )
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(source, type=pa.string()),
+            pa.array(partition, type=pa.int32()),
+            pa.array(position, type=pa.int64()),
+            pa.array(key, type=pa.string()),
+            pa.array(value, type=pa.string()),
+            headers_array(headers),
+            timestamps(milliseconds),
+            pa.array(reason, type=pa.string()),
+        ],
+        schema=REJECT_SCHEMA,
+    )
+
+
+def stamp(
+    batch: pa.RecordBatch, batch_id: int, ingested_at: datetime, feed: str | None = None
+) -> pa.RecordBatch:
+    """Complete rows of a source to rows of bronze, or with `feed` to rows of the quarantine."""
+    count = batch.num_rows
+    columns = [
+        *batch.columns[: len(ROW_SCHEMA)],
+        pa.repeat(pa.scalar(ingested_at, TIMESTAMP_TYPE), count),
+        pa.repeat(pa.scalar(batch_id, pa.int64()), count),
+    ]
+    if feed is None:
+        return pa.RecordBatch.from_arrays(columns, schema=BRONZE_SCHEMA)
+    columns += [pa.repeat(pa.scalar(feed, pa.string()), count), batch.column("reason")]
+    return pa.RecordBatch.from_arrays(columns, schema=QUARANTINE_SCHEMA)

@@ -1,0 +1,63 @@
+"""What is landed of each feed, and what is waiting."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from ingestion.bronze import Bronze, Quarantine
+from ingestion.config import feed_names, load_feeds
+from ingestion.errors import ConfigError
+from ingestion.runner import describe, open_source
+
+
+@dataclass(frozen=True)
+class FeedStatus:
+    """One feed: its last visible batch, its rows, and its lag where the source answers.
+
+    `lag` counts offsets (`messages`) or `files` and `bytes`; None with the reason in `note`.
+    """
+
+    feed: str
+    batch_id: int
+    landed_rows: int
+    rejected_rows: int
+    last_commit_at: datetime | None
+    lag: Mapping[str, int] | None
+    note: str | None = None
+
+
+def feed_statuses(feeds_file: Path, lakehouse: Path, env: Mapping[str, str]) -> list[FeedStatus]:
+    """Return the state of every declared feed, without writing anything."""
+    names = feed_names(feeds_file)
+    quarantine = lakehouse / "quarantine"
+    rejected = Quarantine(lakehouse).counts() if DeltaTable.is_deltatable(str(quarantine)) else None
+    return [
+        _status(feeds_file, lakehouse, env, name, rejected[name] if rejected else 0)
+        for name in names
+    ]
+
+
+def _status(
+    feeds_file: Path, lakehouse: Path, env: Mapping[str, str], name: str, rejected: int
+) -> FeedStatus:
+    if not DeltaTable.is_deltatable(str(lakehouse / "bronze" / name)):
+        return FeedStatus(name, 0, 0, rejected, None, None, "nothing landed yet")
+    bronze = Bronze(lakehouse, name)
+    rows, committed_at = bronze.statistics()
+    lag: Mapping[str, int] | None = None
+    note = None
+    try:
+        source = open_source(load_feeds(feeds_file, env, [name])[0], lakehouse)
+        try:
+            lag = source.lag(bronze)
+        finally:
+            source.close()
+    except ConfigError as error:
+        note = f"lag unknown: {error.setting}: {error.fix}"
+    except Exception as problem:
+        # A source that does not answer is what a status must be able to show.
+        note = f"lag unknown: {describe(problem)}"
+    return FeedStatus(name, bronze.batch_id, rows, rejected, committed_at, lag, note)

@@ -1,0 +1,184 @@
+"""The demo: simulated changes and files to a dashboard page, in two waves, with a summary.
+
+Everything is made anew under LAKEHOUSE_PATH, which must be absent, empty or an earlier demo's.
+Apache Kafka is used where KAFKA_BOOTSTRAP_SERVERS names it; else a small broker from PyPI stands in
+for it while the demo runs.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ingestion.standin_broker import (
+    RECEIVE_MESSAGE_MAX_BYTES,
+    StandinUnavailableError,
+    standin_broker,
+)
+
+PROJECT = Path(__file__).resolve().parents[1]
+MARKER = ".demo"
+BANK = ("--customers", "600", "--days", "150")
+WAVES = 2
+HEADLINES = {
+    "customer_engagement": "customer_id",
+    "customer_lifetime": "lifetime_days desc, customer_id",
+    "customer_preferences": "spend_usd desc",
+    "cash_back_monthly": "net_usd",
+    "cash_back_break_even": "distance_usd",
+}
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    started = time.monotonic()
+    lakehouse = Path(os.environ.get("LAKEHOUSE_PATH", "lakehouse")).resolve()
+    os.environ["LAKEHOUSE_PATH"] = str(lakehouse)
+    os.environ.setdefault("DBT_PROFILES_DIR", str(PROJECT))
+    _make_room(lakehouse)
+    try:
+        with _broker() as name:
+            _say(f"Kafka: {name}")
+            for wave in range(1, WAVES + 1):
+                _wave(wave)
+    except StandinUnavailableError as error:
+        sys.exit(f"demo: {error}; name a broker with KAFKA_BOOTSTRAP_SERVERS")
+    _run("python", "-m", "dashboard.export")
+    _summary(lakehouse)
+    print(f"\nDone in {time.monotonic() - started:.0f} s.")
+    return 0
+
+
+def _make_room(lakehouse: Path) -> None:
+    """Empty the folder, if nothing but an earlier demo is in it."""
+    if lakehouse.exists() and any(lakehouse.iterdir()) and not (lakehouse / MARKER).exists():
+        sys.exit(
+            f"demo: {lakehouse} holds a lakehouse that no demo made, and the demo starts from "
+            "nothing: set LAKEHOUSE_PATH to another folder"
+        )
+    shutil.rmtree(lakehouse, ignore_errors=True)
+    lakehouse.mkdir(parents=True)
+    (lakehouse / MARKER).write_text("Made by `make demo`, which deletes this folder each time.\n")
+
+
+@contextmanager
+def _broker() -> Iterator[str]:
+    """Name the broker to use, and set what the commands need to find it."""
+    if named := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield named
+        return
+    with tempfile.TemporaryDirectory() as data, standin_broker(Path(data)) as address:
+        os.environ["KAFKA_BOOTSTRAP_SERVERS"] = address
+        os.environ["KAFKA_RECEIVE_MESSAGE_MAX_BYTES"] = str(RECEIVE_MESSAGE_MAX_BYTES)
+        yield "a stand-in from PyPI (set KAFKA_BOOTSTRAP_SERVERS to use Apache Kafka)"
+
+
+def _wave(wave: int) -> None:
+    """Simulate a part of what arrives, land it, build the models."""
+    print(f"\nWave {wave} of {WAVES}", flush=True)
+    simulated = json.loads(_run("ingest", "simulate", *BANK, "--part", f"{wave}/{WAVES}", "--json"))
+    flaws = Counter(simulated["imperfections"])
+    malformed = sum(count for flaw, count in flaws.items() if flaw.startswith("mal"))
+    _say(
+        f"simulated {simulated['records']:,} records: {flaws['late']:,} late, "
+        f"{flaws['out_of_order']:,} out of order, {flaws['duplicate']:,} duplicate, "
+        f"{malformed:,} malformed, {sum(simulated['deleted'].values()):,} deletes"
+    )
+    landed = json.loads(_run("ingest", "run", "--once", "--json"))
+    _say(f"landed {landed['landed']:,} in bronze, {landed['rejected']:,} in quarantine")
+    _dbt_build()
+
+
+def _dbt_build() -> None:
+    """Build and test every model; end where something fails."""
+    started = time.monotonic()
+    _run("dbt", "--quiet", "build")
+    results = json.loads((PROJECT / "target" / "run_results.json").read_text())["results"]
+    kinds = Counter(result["unique_id"].split(".")[0] for result in results)
+    _say(
+        f"dbt build: {kinds['model']} models, {kinds['test'] + kinds['unit_test']} tests passed "
+        f"({time.monotonic() - started:.0f} s)"
+    )
+
+
+def _run(command: str, *arguments: str) -> str:
+    """Run a command of the environment, return its output; end if it fails, with its message."""
+    done = subprocess.run(  # noqa: S603 - our own commands
+        [Path(sys.executable).with_name(command), *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout)
+        sys.exit(f"demo: {command} {' '.join(arguments[:2])} failed")
+    return done.stdout
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+def _summary(lakehouse: Path) -> None:
+    with duckdb.connect(str(lakehouse / "insights.duckdb"), read_only=True) as connection:
+        connection.execute("load delta")
+
+        def show(title: str, sql: str) -> None:
+            print(f"\n{title}")
+            cursor = connection.execute(sql)
+            _print_table([column[0] for column in cursor.description or ()], cursor.fetchall())
+
+        show(
+            "Landed in bronze (without Kafka tombstones; late: a day or more after it happened)",
+            "select feed, records, last_batch_id, late_records"
+            " from observability.feed_freshness order by feed",
+        )
+        show(
+            "Rejected, and why",
+            "select reason, stage, count(*) as feeds, sum(records) as records"
+            " from observability.quarantine_summary group by all order by records desc, reason",
+        )
+        for mart, order in HEADLINES.items():
+            show(f"marts.{mart}", f"select * from marts.{mart} order by {order} limit 5")  # noqa: S608 - constants above
+    packages = json.loads((PROJECT / "dbt_packages" / ".installed").read_text())["packages"]
+    print(f"\ndbt packages: {packages}")
+    print(f"Tables:       {lakehouse / 'insights.duckdb'}")
+    print(f"Dashboard:    {lakehouse / 'dashboard' / 'index.html'}  (open it in a browser)")
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print columns, numbers to the right, times to the second."""
+    numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(head))]
+    lines = [list(head), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = (
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        )
+        print(("  " + "  ".join(cells)).rstrip())
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (not isinstance(value, bool) and hasattr(value, "__abs__"))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return str(value).split(".")[0] if hasattr(value, "tzinfo") else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
