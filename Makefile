@@ -33,6 +33,9 @@ lint: $(VENV)/.dev ## Check SQL (sqlfluff), Python (ruff, mypy)
 docs: $(VENV)/.demo ## Write dbt's documentation and lineage of the built project to target/
 	$(BIN)/dbt docs generate
 
+bench-%: $(VENV)/.dev
+	@$(BIN)/python bench/$*.py
+
 lock: ## Resolve requirements/*.in anew into *.lock (needs uv)
 	cd requirements && for name in demo dev; do \
 		uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
