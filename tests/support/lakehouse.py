@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class Lakehouse:
         for feed in self.feeds:
             self._create(self.path / "bronze" / feed, BRONZE_SCHEMA)
         self._create(self.path / "quarantine", QUARANTINE_SCHEMA)
+        shutil.copy(PROJECT / "profiles.yml.example", self.path / "profiles.yml")
 
     @staticmethod
     def _create(path: Path, schema: pa.Schema) -> None:
@@ -118,7 +120,7 @@ class Lakehouse:
     def _environment(self) -> Any:
         settings = {
             "LAKEHOUSE_PATH": str(self.path),
-            "DBT_PROFILES_DIR": str(PROJECT / "tests" / "support"),
+            "DBT_PROFILES_DIR": str(self.path),
             "DBT_TARGET_PATH": str(self.path / "target"),
             "DBT_LOG_PATH": str(self.path / "logs"),
             **self.variables,
