@@ -12,7 +12,7 @@ export DBT_PROFILES_DIR ?= $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lock clean
+.PHONY: help demo test test-real lint docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ demo: $(VENV)/.demo ## Land simulated changes, build the marts, write the dashbo
 
 test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-real: $(VENV)/.dev ## Run the tests with Apache Kafka, PostgreSQL and Debezium (Java, Maven, PostgreSQL)
+	@$(BIN)/python -m pytest tests/real $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check SQL (sqlfluff), Python (ruff, mypy)
 	@mkdir -p target/lint

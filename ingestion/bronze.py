@@ -5,6 +5,7 @@ transaction versions were read: only then does Delta refuse the second of two ra
 """
 
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,22 +46,25 @@ class TopicPartition(NamedTuple):
 
 
 class LandedFile(NamedTuple):
-    """A file as the tables know it, with the batch that landed it."""
+    """A state of a file as the tables know it, with the batch that landed it."""
 
     path: str
     size: int
     mtime_ns: int
+    version: int
     batch_id: int
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch brought."""
+    """What one batch brought; `bytes` as held in memory, `seconds` to write and commit it."""
 
     batch_id: int
     landed: int
     rejected: int
     reasons: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    seconds: float = 0.0
 
 
 class Staging:
@@ -77,11 +81,12 @@ class Staging:
         self._held_bytes = 0
         self._file: BufferedRandom | None = None
         self._writer: pa.RecordBatchStreamWriter | None = None
-        self.rows = 0
+        self.rows = self.bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Keep some rows."""
         self.rows += batch.num_rows
+        self.bytes += batch.nbytes
         if self._held_bytes < self._limit:
             self._held.append(batch)
             self._held_bytes += batch.nbytes
@@ -163,16 +168,16 @@ class _Table:
             yield from pa.record_batch(batch).to_pylist()
 
     def landed_files(self, where: str, max_batch_id: int) -> Iterator[LandedFile]:
-        """Yield the files of the rows up to a batch: the newest landing of each."""
+        """Yield the files of the rows up to a batch: the newest landing of each state."""
         facts = "max(headers['size']) as size, max(headers['mtime_ns']) as mtime_ns"
         rows = self._query(
-            f"source, batch_id, {facts}",
+            f"source, partition, batch_id, {facts}",
             f"{where} and batch_id <= {max_batch_id}",
-            "group by source, batch_id order by batch_id",
+            "group by source, partition, batch_id order by batch_id",
         )
         for row in rows:
-            size, mtime_ns, batch_id = (int(str(row[c])) for c in ("size", "mtime_ns", "batch_id"))
-            yield LandedFile(str(row["source"]), size, mtime_ns, batch_id)
+            numbers = (int(str(row[c])) for c in ("size", "mtime_ns", "partition", "batch_id"))
+            yield LandedFile(str(row["source"]), *numbers)
 
 
 class Bronze(_Table):
@@ -297,13 +302,15 @@ class Tables:
         self, batch_id: int, rows: Staging, rejects: Staging, offsets: Mapping[TopicPartition, int]
     ) -> BatchResult:
         """Commit a batch, its rejects first: progress in bronze means that all of it is in."""
+        began = time.monotonic()
         reasons: Counter[str] = Counter()
         if rejects.rows:
             self.quarantine.append(rejects, self.bronze.feed, batch_id, offsets, self.clock())
             for batch in rejects:
                 reasons.update(map(str, batch.column("reason").to_pylist()))
         self.bronze.append(rows, batch_id, offsets, self.clock())
-        return BatchResult(batch_id, rows.rows, rejects.rows, reasons)
+        size, seconds = rows.bytes + rejects.bytes, time.monotonic() - began
+        return BatchResult(batch_id, rows.rows, rejects.rows, reasons, size, seconds)
 
 
 def _offset_id(feed: str, at: TopicPartition) -> str:

@@ -5,38 +5,48 @@ Exit codes: 0 done (records may be in quarantine), 1 a feed failed, 2 a setting 
 
 import importlib
 import logging
-import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 import orjson
 
-from ingestion.config import feed_names, load_feeds
+from ingestion.config import Feed, feed_names, load_feeds
 from ingestion.errors import ConfigError
 from ingestion.kafka import client_log
-from ingestion.runner import FeedResult, run_once
+from ingestion.metrics import Metrics, serve
+from ingestion.options import environment, feeds_option, json_option, lakehouse_option
+from ingestion.runner import FeedResult, run_continuous, run_once
 from ingestion.status import feed_statuses
 
-DEFAULT_FEEDS_FILE = Path(__file__).with_name("feeds.yml")
+log = logging.getLogger(__name__)
 
 
 class _LazyGroup(click.Group):
     """Imports a command's module only when the command is asked for."""
 
-    _modules: ClassVar = {"simulate": "ingestion.simulate.cli"}
+    _commands: ClassVar = {
+        "compact": "ingestion.maintenance:command",
+        "doctor": "ingestion.doctor:command",
+        "quarantine": "ingestion.quarantine:command",
+        "simulate": "ingestion.simulate.cli:simulate",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *self._modules])
+        return sorted([*super().list_commands(ctx), *self._commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._modules:
+        if cmd_name not in self._commands:
             return super().get_command(ctx, cmd_name)
-        command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        module, _, name = self._commands[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)  # noqa: S101 - narrows the type
         return command
 
@@ -47,34 +57,29 @@ def main() -> None:
     """Land Kafka topics and files in bronze Delta tables, exactly once."""
 
 
-_feeds_option = click.option(
-    "--feeds",
-    "feeds_file",
-    envvar="FEEDS_FILE",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_FEEDS_FILE,
-    help="The file that declares the feeds.  [env FEEDS_FILE; default: the demo's feeds]",
-)
-_lakehouse_option = click.option(
-    "--lakehouse",
-    envvar="LAKEHOUSE_PATH",
-    type=click.Path(path_type=Path),
-    default=Path("lakehouse"),
-    show_default=True,
-    help="The folder of all tables.  [env LAKEHOUSE_PATH]",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
 @main.command()
 @click.option("--once", is_flag=True, help="Land what is there now, then stop.")
+@click.option("--continuous", is_flag=True, help="Land what comes, until SIGTERM or SIGINT.")
+@click.option(
+    "--trigger-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --continuous: a batch at the latest after so long, instead of what the feeds say.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="With --continuous: metrics for Prometheus at http://127.0.0.1:PORT/metrics (0: any).",
+)
 @click.option("--feed", "names", multiple=True, metavar="NAME", help="Only this feed (repeatable).")
 @click.option("-v", "--verbose", is_flag=True, help="Log each batch to the standard error output.")
-@_json_option
-@_feeds_option
-@_lakehouse_option
-def run(  # noqa: PLR0917 - click passes each option by name
+@json_option
+@feeds_option
+@lakehouse_option
+def run(
     once: bool,
+    continuous: bool,
+    trigger_seconds: float | None,
+    metrics_port: int | None,
     names: tuple[str, ...],
     verbose: bool,
     as_json: bool,
@@ -83,16 +88,27 @@ def run(  # noqa: PLR0917 - click passes each option by name
 ) -> None:
     """Land new records of all feeds, or of those given by --feed.
 
-    Every selected feed is checked first; with a wrong setting nothing is landed.
+    Every selected feed is checked first; with a wrong setting nothing is landed. With --continuous
+    a feed that fails later is said and tried again, while the others go on; a signal ends the run
+    after the batches under way. Logs are JSON lines where the standard error is no terminal.
 
-    Exit codes: 0 done (rejected records are in quarantine), 1 a feed failed, 2 a wrong setting.
+    Exit codes: 0 done (rejected records are in quarantine), 1 a feed failed (with --continuous: was
+    failing at the end), 2 a wrong setting.
     """
-    _set_up_logging(verbose)
-    if not once:
-        raise click.UsageError("say --once: land what is there now, then stop")
+    _set_up_logging(verbose or continuous)
+    if once == continuous:
+        raise click.UsageError("say either --once or --continuous")
+    if once and (trigger_seconds, metrics_port) != (None, None):
+        raise click.UsageError("--trigger-seconds and --metrics-port go with --continuous")
     try:
-        feeds = load_feeds(feeds_file, _environment(lakehouse), names or None)
-        results = run_once(feeds, feed_names(feeds_file), lakehouse, lambda: datetime.now(UTC))
+        feeds = load_feeds(feeds_file, environment(lakehouse), names or None)
+        declared = feed_names(feeds_file)
+        if once:
+            results = run_once(feeds, declared, lakehouse, _now)
+        else:
+            if trigger_seconds is not None:
+                feeds = [replace(feed, trigger_seconds=trigger_seconds) for feed in feeds]
+            results = _run_until_signal(feeds, declared, lakehouse, metrics_port)
     except ConfigError as error:
         _fail(error)
     if as_json:
@@ -112,15 +128,47 @@ def run(  # noqa: PLR0917 - click passes each option by name
         sys.exit(1)
 
 
+def _run_until_signal(
+    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Path, metrics_port: int | None
+) -> list[FeedResult]:
+    """Run until the first SIGTERM or SIGINT; a second one ends the process at once."""
+    stop, metrics = threading.Event(), Metrics()
+    before: dict[signal.Signals, Any] = {}
+
+    def on_signal(number: int, frame: object) -> None:
+        stop.set()
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        before[each] = signal.signal(each, on_signal)
+    try:
+        with ExitStack() as stack:
+            if metrics_port is not None:
+                try:
+                    port = stack.enter_context(serve(metrics, metrics_port))
+                except OSError as error:
+                    raise click.UsageError(f"--metrics-port {metrics_port}: {error}") from error
+                log.info("metrics at http://127.0.0.1:%d/metrics", port)
+            return run_continuous(feeds, declared, lakehouse, _now, stop=stop, metrics=metrics)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @main.command()
-@_json_option
-@_feeds_option
-@_lakehouse_option
+@json_option
+@feeds_option
+@lakehouse_option
 def status(as_json: bool, feeds_file: Path, lakehouse: Path) -> None:
     """Show each feed's last batch, its rows and its lag. Writes nothing."""
     _set_up_logging(verbose=False)
     try:
-        rows = feed_statuses(feeds_file, lakehouse, _environment(lakehouse))
+        rows = feed_statuses(feeds_file, lakehouse, environment(lakehouse))
     except ConfigError as error:
         _fail(error)
     if as_json:
@@ -144,17 +192,27 @@ def status(as_json: bool, feeds_file: Path, lakehouse: Path) -> None:
     )
 
 
-def _environment(lakehouse: Path) -> dict[str, str]:
-    """Return the environment for the feeds file, with the folder that --lakehouse names."""
-    return {**os.environ, "LAKEHOUSE_PATH": str(lakehouse)}
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line, with the fields that the message was given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return orjson.dumps(line, default=str).decode()
 
 
 def _set_up_logging(verbose: bool) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        if sys.stderr.isatty()
+        else _JsonFormatter()
     )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     # The client logs each failed connection; the job says it once, in its own words.
     client_log.setLevel(logging.INFO if verbose else logging.CRITICAL)
 

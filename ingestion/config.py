@@ -4,10 +4,12 @@ A value may hold `${VAR}` or `${VAR:-default}` (a default may hold variables aga
 are resolved for the selected feeds only, so that a feed of files runs without a broker's address.
 """
 
+import codecs
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import yaml
 from ingestion.errors import ConfigError
 
 KAFKA_FORMATS = ("json", "debezium", "text")
-FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document")
+FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document", "parquet")
 
 # The job's own guarantees rest on these; a feed may not set them.
 RESERVED_KAFKA_SETTINGS = (
@@ -32,12 +34,24 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-|\})")
 
 
+# Where a topic is begun: "earliest", "latest", a time, or offsets by partition.
+Start = str | datetime | Mapping[int, int]
+
+
 @dataclass(frozen=True)
 class KafkaOptions:
-    """Where a Kafka feed reads; `settings` go to librdkafka as they are."""
+    """Where a Kafka feed reads; `settings` go to librdkafka as they are.
+
+    It has either `topics` or a `pattern` for their whole names. `start` is by topic, "*" is for
+    those that it does not name.
+    """
 
     topics: tuple[str, ...]
     settings: Mapping[str, str]
+    pattern: str | None = None
+    start: Mapping[str, Start] = field(default_factory=dict)
+    on_gap: str = "stop"
+    discovery_seconds: float = 10
     batch_rows: int = 50_000
     batch_bytes: int = 64 * 1024 * 1024
     connect_timeout_seconds: int = 10
@@ -46,11 +60,22 @@ class KafkaOptions:
 
 @dataclass(frozen=True)
 class FileOptions:
-    """Where a feed of files reads, and how its files are written."""
+    """Where a feed of files reads, and how its files are written.
+
+    An empty `quote` or `escape` is none. `columns` are those that a file is known to have.
+    """
 
     path: Path
     glob: str = "*"
     delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    encoding: str = "utf-8"
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    on_change: str = "report"
+    settle_seconds: float = 0
+    marker: str = ""
     batch_files: int = 1_000
     batch_bytes: int = 128 * 1024 * 1024
     max_record_bytes: int = 64 * 1024 * 1024
@@ -65,6 +90,7 @@ class Feed:
     source: KafkaOptions | FileOptions
     key: tuple[str, ...] = ()
     file: str = field(default="", compare=False)
+    trigger_seconds: float = 1.0
 
     def error(self, setting: str, fix: str) -> ConfigError:
         """Build the error for a wrong setting of this feed."""
@@ -136,6 +162,7 @@ def _feed(
     top = _Section(path, name, "", _substitute(path, name, "", raw, env))
     value_format = top.text("format", required=True)
     key = top.texts("key")
+    trigger_seconds = top.seconds("trigger_seconds", Feed.trigger_seconds)
     kafka, files = top.mapping("kafka"), top.mapping("files")
     top.finish()
     if bool(kafka) == bool(files):
@@ -149,11 +176,23 @@ def _feed(
         source = _kafka_options(_Section(path, name, "kafka.", kafka), shared)
     else:
         source = _file_options(_Section(path, name, "files.", files), value_format)
-    return Feed(name, value_format, source, key, file=path)
+    return Feed(name, value_format, source, key, path, trigger_seconds)
 
 
 def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptions:
-    topics = section.texts("topics", required=True)
+    topics, pattern = section.texts("topics"), section.text("pattern")
+    if bool(topics) == bool(pattern):
+        raise section.error("topics, pattern", "give exactly one of the two")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise section.error("pattern", f"is no regular expression: {error}") from error
+    start = _starts(section)
+    if topics and (unknown := set(start) - {"*", *topics}):
+        raise section.error("start", f"names '{min(unknown)}', which is not among the topics")
+    on_gap = section.text("on_gap") or KafkaOptions.on_gap
+    if on_gap not in ("stop", "continue"):
+        raise section.error("on_gap", f"'{on_gap}' is unknown; use one of stop, continue")
     own = section.mapping("settings")
     settings = {str(k): _plain(v) for k, v in {**shared, **own}.items()}
     for reserved in RESERVED_KAFKA_SETTINGS:
@@ -164,6 +203,10 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
     options = KafkaOptions(
         topics=topics,
         settings=settings,
+        pattern=pattern or None,
+        start=start,
+        on_gap=on_gap,
+        discovery_seconds=section.seconds("discovery_seconds", KafkaOptions.discovery_seconds),
         batch_rows=section.count("batch_rows", KafkaOptions.batch_rows),
         batch_bytes=section.count("batch_bytes", KafkaOptions.batch_bytes),
         connect_timeout_seconds=section.count(
@@ -177,23 +220,82 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
     return options
 
 
+def _starts(section: "_Section") -> dict[str, Start]:
+    """Read `start`: one for all topics, or one by topic."""
+    given = section.take("start")
+    by_topic = given if isinstance(given, Mapping) else {} if given is None else {"*": given}
+    return {str(topic): _start(section, start) for topic, start in by_topic.items()}
+
+
+def _start(section: "_Section", given: Any) -> Start:
+    fix = "give earliest, latest, a time with its zone as in 2026-03-01T00:00:00Z, or offsets"
+    if isinstance(given, Mapping):
+        numbers = [n for item in given.items() for n in item]
+        if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
+            raise section.error("start", f"{fix} as in {{topic: {{0: 100, 1: 0}}}}")
+        return dict(given)
+    if given in ("earliest", "latest"):
+        return str(given)
+    try:
+        # YAML has made a time of it already, unless it stands in quotes.
+        time = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+    except (TypeError, ValueError):
+        time = None
+    if time is None or time.tzinfo is None:
+        raise section.error("start", f"{fix} by topic and partition")
+    return time
+
+
 def _file_options(section: "_Section", value_format: str) -> FileOptions:
-    delimiter = section.text("delimiter") or ("\t" if value_format == "tsv" else ",")
-    if value_format != "csv" and "delimiter" in section.given:
-        raise section.error("delimiter", f"has no meaning for format {value_format}; remove it")
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise section.error("delimiter", "must be one character, not a quote or a line end")
+    is_csv = value_format in ("csv", "tsv")
+    for name in ("delimiter", "quote", "escape", "header", "columns"):
+        if name in section.given and not (is_csv and (name, value_format) != ("delimiter", "tsv")):
+            raise section.error(name, f"has no meaning for format {value_format}; remove it")
+    marks = {
+        "delimiter": section.text("delimiter") or ("\t" if value_format == "tsv" else ","),
+        "quote": section.text("quote") or FileOptions.quote,
+        "escape": section.text("escape") or "none",
+    }
+    marks = {name: "" if m == "none" else m for name, m in marks.items()}
+    for name, mark in marks.items():
+        if (len(mark) != 1 and (mark or name == "delimiter")) or mark in ("\r", "\n"):
+            raise section.error(name, "must be one character, not a line end")
+        if mark and list(marks.values()).count(mark) > 1:
+            raise section.error(name, "must be another character than the other marks")
+    header = section.flag("header", FileOptions.header)
+    columns = section.texts("columns")
+    if len(set(columns)) < len(columns) or not (header or columns):
+        raise section.error("columns", "must name each column once where there is no header")
+    marker = section.text("marker")
+    if "/" in marker or marker == "*":
+        raise section.error("marker", "must be a name, as in _SUCCESS or *.done")
     options = FileOptions(
         # Not resolve(): a source keeps its name when a link in its path is turned elsewhere.
         path=Path(os.path.abspath(section.text("path", required=True))),  # noqa: PTH100
         glob=section.text("glob") or FileOptions.glob,
-        delimiter=delimiter,
+        **marks,
+        encoding=_encoding(section),
+        header=header,
+        columns=columns,
+        on_change=section.choice("on_change", ("report", "land_again")),
+        settle_seconds=section.seconds("settle_seconds", FileOptions.settle_seconds),
+        marker=marker,
         batch_files=section.count("batch_files", FileOptions.batch_files),
         batch_bytes=section.count("batch_bytes", FileOptions.batch_bytes),
         max_record_bytes=section.count("max_record_bytes", FileOptions.max_record_bytes),
     )
     section.finish()
     return options
+
+
+def _encoding(section: "_Section") -> str:
+    name = section.text("encoding") or FileOptions.encoding
+    try:
+        "a".encode(name).decode(name)
+        codecs.getincrementaldecoder(name)
+    except LookupError:
+        raise section.error("encoding", f"'{name}' is no text encoding of Python") from None
+    return name
 
 
 class _Section:
@@ -209,7 +311,7 @@ class _Section:
     def error(self, setting: str, fix: str) -> ConfigError:
         return ConfigError(self.path, self.feed, f"{self.prefix}{setting}", fix)
 
-    def _take(self, key: str, required: bool) -> Any:
+    def take(self, key: str, required: bool = False) -> Any:
         self.asked.append(key)
         value = self.given.get(key)
         if value is None and required:
@@ -217,13 +319,13 @@ class _Section:
         return value
 
     def text(self, key: str, required: bool = False) -> str:
-        value = self._take(key, required)
+        value = self.take(key, required)
         if value is not None and (not isinstance(value, str) or not value):
             raise self.error(key, "must be a text that is not empty (put it in quotes)")
         return value or ""
 
     def texts(self, key: str, required: bool = False) -> tuple[str, ...]:
-        value = self._take(key, required)
+        value = self.take(key, required)
         if value is None:
             return ()
         if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
@@ -231,15 +333,36 @@ class _Section:
         return tuple(value)
 
     def count(self, key: str, default: int) -> int:
-        value = self._take(key, False)
+        value = self.take(key, False)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.error(key, "must be a whole number above 0")
         return int(value)
 
+    def seconds(self, key: str, default: float) -> float:
+        value = self.take(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise self.error(key, "must be a number of seconds above 0")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.take(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.error(key, "must be true or false")
+        return default if value is None else value
+
+    def choice(self, key: str, known: Sequence[str]) -> str:
+        """Read one of some texts; the first is the default."""
+        value = self.text(key) or known[0]
+        if value not in known:
+            raise self.error(key, f"'{value}' is unknown; use one of {', '.join(known)}")
+        return value
+
     def mapping(self, key: str, required: bool = False) -> Mapping[str, Any]:
-        value = self._take(key, required)
+        value = self.take(key, required)
         if value is not None and not isinstance(value, Mapping):
             raise self.error(key, "must be a mapping of setting: value")
         return value or {}

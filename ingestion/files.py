@@ -4,30 +4,37 @@ A file is landed if and only if it stands in a plan of the ledger whose batch id
 of the bronze table. So a plan above it is landed (again) as it was written, before anything new.
 """
 
+# pyarrow's types take parameters for the type checker only, not when the module runs.
+from __future__ import annotations
+
 import fcntl
 import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
+from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from ingestion.bronze import MAX_CONFLICTS, BatchResult, Bronze, Quarantine, Staging, Tables
 from ingestion.config import Feed, FileOptions
 from ingestion.errors import ConflictError, FeedError
 from ingestion.formats import Chunk, read_records
-from ingestion.ledger import FileState, Ledger
+from ingestion.ledger import LOOKUP, FileState, Ledger
 from ingestion.records import (
     REJECT_SCHEMA,
     ROW_SCHEMA,
     Headers,
     Reject,
     as_text,
-    file_rows,
+    headers_array,
     reject_rows,
+    timestamps,
 )
 
 log = logging.getLogger(__name__)
@@ -70,14 +77,14 @@ class FileSource:
 
         Raise FeedError when all is done if some file could not be read.
         """
-        with self._lock():
+        with self.lock():
             tables.refresh()  # what was committed before the lock was ours
             ledger = Ledger(self._state / "ledger.sqlite")
             try:
                 self._repair(ledger, tables.bronze, tables.quarantine)
                 for batch_id in ledger.planned_batches(self.feed.name, tables.bronze.batch_id):
                     yield from self._land_plan(ledger, batch_id, tables)
-                for files in self._group(self._new_files(ledger)):
+                for files in self._group(self._new_files(ledger, tables.clock())):
                     batch_id = tables.bronze.batch_id + 1
                     ledger.plan(self.feed.name, batch_id, files)
                     yield from self._land_plan(ledger, batch_id, tables)
@@ -90,19 +97,31 @@ class FileSource:
     def lag(self, bronze: Bronze) -> dict[str, int]:
         """Return how many files, with how many bytes, are not landed yet."""
         self.check()
-        waiting = self._discover()
-        path = self._state / "ledger.sqlite"
-        if path.exists():
-            ledger = Ledger(path)
-            planned = ledger.planned_batches(self.feed.name, bronze.batch_id)
-            pending = {f.path for b in planned for f in ledger.files(self.feed.name, b)}
-            known = ledger.known(self.feed.name, [f.path for f in waiting])
-            ledger.close()
-            waiting = [f for f in waiting if f.path not in known or f.path in pending]
+        with self._existing_ledger() as ledger:
+            waiting = list(self._unplanned(ledger))
+            if ledger:
+                for batch_id in ledger.planned_batches(self.feed.name, bronze.batch_id):
+                    waiting += ledger.files(self.feed.name, batch_id)
         return {"files": len(waiting), "bytes": sum(f.size for f in waiting)}
 
+    def columns(self) -> dict[str, int]:
+        """Return the columns that were seen in the files, each with its first batch."""
+        with self._existing_ledger() as ledger:
+            return ledger.columns(self.feed.name) if ledger else {}
+
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _existing_ledger(self) -> Iterator[Ledger | None]:
+        """Open the ledger if there is one: to look at a feed writes nothing."""
+        path = self._state / "ledger.sqlite"
+        ledger = Ledger(path) if path.exists() else None
+        try:
+            yield ledger
+        finally:
+            if ledger:
+                ledger.close()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Keep a second process from planning this feed; the lock ends with the process."""
         self._state.mkdir(parents=True, exist_ok=True)
         path = self._state / f"{self.feed.name}.lock"
@@ -131,38 +150,57 @@ class FileSource:
 
     # --- discovery ------------------------------------------------------------------------------
 
-    def _new_files(self, ledger: Ledger) -> list[FileState]:
-        """Return files that were never planned, and report those that changed since they were."""
-        found = self._discover()
-        known = ledger.known(self.feed.name, [f.path for f in found])
-        for state in found:
-            if known.get(state.path, state) != state and ledger.report_change(
-                self.feed.name, state
-            ):
-                log.warning(
-                    "feed %s: %s changed after it was landed; the change is not landed",
-                    self.feed.name,
-                    state.path,
-                )
-        return [state for state in found if state.path not in known]
+    def _new_files(self, ledger: Ledger, now: datetime) -> list[FileState]:
+        """Return what is to be planned, oldest first: arrival order is what settles ties later."""
+        settled_ns = int((now.timestamp() - self.options.settle_seconds) * 1e9)
+        found = self._unplanned(ledger, report=True)
+        if self.options.settle_seconds:
+            found = (state for state in found if state.mtime_ns <= settled_ns)
+        return sorted(found, key=lambda f: (f.mtime_ns, f.path))
 
-    def _discover(self) -> list[FileState]:
-        """List the files of the feed, oldest first: arrival order is what settles ties later."""
-        found = []
-        for path in list_files(self.options.path, self.options.glob):
+    def _unplanned(self, ledger: Ledger | None, *, report: bool = False) -> Iterator[FileState]:
+        """Yield files that were never planned or, as the setting asks, not in their new state.
+
+        Only those are held in memory, however many files there are.
+        """
+        states = self._discover()
+        while part := list(islice(states, LOOKUP)):
+            known = ledger.known(self.feed.name, [f.path for f in part]) if ledger else {}
+            for state in part:
+                planned = known.get(state.path)
+                if planned is None:
+                    yield state
+                elif planned[:3] == state[:3]:
+                    continue
+                elif self.options.on_change == "land_again":
+                    yield state._replace(version=planned.version + 1)
+                elif report and ledger and ledger.report_change(self.feed.name, state):
+                    log.warning(
+                        "feed %s: %s changed after it was landed; the change is not landed",
+                        self.feed.name,
+                        state.path,
+                    )
+
+    def _discover(self) -> Iterator[FileState]:
+        """List the files of the feed, those with their marker if one is asked for."""
+        marker = self.options.marker
+        for entry in list_files(self.options.path, self.options.glob):
+            if marker:
+                wanted = Path(entry.path).with_name(marker.replace("*", entry.name))
+                if entry.name == marker or not wanted.exists():
+                    continue
             try:
-                facts = Path(path).stat()
+                facts = entry.stat()
             except FileNotFoundError:
                 continue  # gone since it was listed
             if not stat.S_ISREG(facts.st_mode):
                 continue
             try:
-                path.encode()
+                entry.path.encode()
             except UnicodeEncodeError:
-                self._faults.append(f"{path!r}: the name is not valid UTF-8; rename the file")
+                self._faults.append(f"{entry.path!r}: the name is not valid UTF-8; rename the file")
                 continue
-            found.append(FileState(path, facts.st_size, facts.st_mtime_ns))
-        return sorted(found, key=lambda f: (f.mtime_ns, f.path))
+            yield FileState(entry.path, facts.st_size, facts.st_mtime_ns)
 
     def _group(self, files: list[FileState]) -> Iterator[list[FileState]]:
         """Split files into batches; a file larger than a batch is a batch."""
@@ -190,9 +228,10 @@ class FileSource:
             rejects = Staging(REJECT_SCHEMA, self._state, STAGING_BYTES)
             try:
                 self._withdraw(batch_id, tables.quarantine)
-                for file in files:
-                    self._stage(file, rows, rejects)
-                yield tables.commit(batch_id, rows, rejects, {})
+                columns = {file.path: self._stage(file, rows, rejects) for file in files}
+                result = tables.commit(batch_id, rows, rejects, {})
+                self._report_columns(ledger, batch_id, columns)
+                yield result
                 return
             except ConflictError:
                 conflicts += 1
@@ -203,7 +242,7 @@ class FileSource:
                 log.warning("feed %s: %s; not landed now", self.feed.name, error)
                 if error.is_fault:
                     self._faults.append(str(error))
-                ledger.unplan(self.feed.name, error.state.path)
+                ledger.unplan(self.feed.name, error.state)
             finally:
                 rows.close()
                 rejects.close()
@@ -222,37 +261,84 @@ class FileSource:
                 withdrawn,
             )
 
-    def _stage(self, file: FileState, rows: Staging, rejects: Staging) -> None:
-        """Read one file whole, and make sure that it is the planned one before and after."""
+    def _report_columns(
+        self, ledger: Ledger, batch_id: int, found: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """Keep and report columns that are new, and report files that lack known ones."""
+        known = [*ledger.columns(self.feed.name), *self.options.columns]
+        new = {name: path for path, names in found.items() for name in names if name not in known}
+        ledger.add_columns(self.feed.name, batch_id, new)
+        if not known:
+            return  # the first batch says what there is
+        for name, path in new.items():
+            log.warning("feed %s: new column '%s' in %s", self.feed.name, name, path)
+        if self.feed.format in ("ndjson", "json_document"):
+            return  # an object leaves out what it has no value for
+        lacking = {p: [k for k in known if k not in names] for p, names in found.items() if names}
+        for names in dict.fromkeys(tuple(names) for names in lacking.values() if names):
+            paths = [path for path, lacks in lacking.items() if tuple(lacks) == names]
+            log.warning(
+                "feed %s: %d files lack the known columns %s, the first is %s",
+                self.feed.name,
+                len(paths),
+                ", ".join(names),
+                paths[0],
+            )
+
+    def _stage(self, file: FileState, rows: Staging, rejects: Staging) -> tuple[str, ...]:
+        """Read one file whole, and make sure that it is the planned one before and after.
+
+        Return the columns that were seen in it.
+        """
         headers: Headers = [
             ("size", str(file.size)),
             ("mtime_ns", str(file.mtime_ns)),
             ("format", self.feed.format),
         ]
         modified_ms = file.mtime_ns // 1_000_000
+        shared = _SharedColumns(file, headers)
+        columns: tuple[str, ...] = ()
         try:
             with open(file.path, "rb") as stream:  # noqa: PTH123 - the ledger keeps plain texts
                 _expect(file, stream)
-                for chunk in self._chunks(stream):
-                    if chunk.positions:
-                        rows.add(file_rows(file.path, headers, modified_ms, chunk[:3]))
+                for chunk in self._chunks(stream, file.path):
+                    columns = chunk.columns
+                    if len(chunk.positions):
+                        rows.add(shared.rows(chunk))
                     if chunk.rejects:
                         rejects.add(reject_rows(_rejects(file, headers, modified_ms, chunk)))
                 _expect(file, stream)
+                return columns
         except FileNotFoundError:
             raise FileUnusableError(file, "has vanished", is_fault=False) from None
         except OSError as error:
             problem = error.strerror or str(error)
             raise FileUnusableError(file, problem, is_fault=True) from error
 
-    def _chunks(self, stream: BinaryIO) -> Iterator[Chunk]:
-        return read_records(
-            stream,
-            self.feed.format,
-            self.options.delimiter,
-            self.feed.key,
-            self.options.max_record_bytes,
-        )
+    def _chunks(self, stream: BinaryIO, name: str) -> Iterator[Chunk]:
+        return read_records(stream, name, self.feed.format, self.options, self.feed.key)
+
+
+class _SharedColumns:
+    """What all records of a file share, built once and cut to the length of each chunk."""
+
+    def __init__(self, file: FileState, headers: Headers) -> None:
+        self._source = pa.array([file.path], type=pa.string())
+        self._headers = headers_array([headers])
+        self._timestamp = timestamps([file.mtime_ns // 1_000_000])
+        self._partition = pa.array([file.version], type=pa.int32())
+        self._columns: list[pa.Array[Any]] = []
+
+    def rows(self, chunk: Chunk) -> pa.RecordBatch:
+        """Return the accepted records of a chunk."""
+        count = len(chunk.positions)
+        if not self._columns or len(self._columns[0]) < count:
+            first = pa.array([0] * count, type=pa.int32())
+            parts = (self._source, self._partition, self._headers, self._timestamp)
+            self._columns = [part.take(first) for part in parts]
+        source, partition, headers, timestamp = (c.slice(0, count) for c in self._columns)
+        columns = [source, partition, chunk.positions, chunk.keys, chunk.values, headers, timestamp]
+        return pa.RecordBatch.from_arrays(columns, schema=ROW_SCHEMA)
 
 
 def _expect(file: FileState, stream: BinaryIO) -> None:
@@ -266,34 +352,45 @@ def _rejects(file: FileState, headers: Headers, modified_ms: int, chunk: Chunk) 
     for position, original, reason in chunk.rejects:
         value, encoding = as_text(original, "value")
         result.append(
-            Reject(file.path, 0, position, None, value, headers + encoding, modified_ms, reason)
+            Reject(
+                file.path,
+                file.version,
+                position,
+                None,
+                value,
+                headers + encoding,
+                modified_ms,
+                reason,
+            )
         )
     return result
 
 
-def list_files(root: Path, glob: str) -> Iterator[str]:
-    """Yield the paths under a folder that match: `*` and `?` within a name, `**/` for any folders.
+def list_files(root: Path, glob: str) -> Iterator[os.DirEntry[str]]:
+    """Yield the files under a folder that match: `*`, `?` within a name, `**/` for any folders.
 
     Hidden files and folders, and names that end in .tmp, .part or _, belong to whoever is still
-    writing them. A folder that cannot be listed is an error, never an empty folder.
+    writing them. A folder that cannot be listed is an error, never an empty folder. Folders that
+    are links are not followed.
     """
     matches = _matcher(glob)
     depth = None if "**" in glob else glob.count("/")
-
-    def fail(error: OSError) -> None:
-        raise FeedError(f"{error.filename} cannot be listed: {error.strerror}") from error
-
-    for folder, folders, names in os.walk(root, onerror=fail):
-        relative = os.path.relpath(folder, root)
-        prefix = "" if relative == "." else f"{relative}/"
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        if depth is not None and prefix.count("/") >= depth:
-            folders.clear()
-        for name in names:
-            if name.startswith(".") or name.endswith(_IGNORED_ENDINGS):
-                continue
-            if matches(prefix + name):
-                yield f"{folder}/{name}"
+    waiting = [(str(root), "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        is_deep = depth is not None and prefix.count("/") >= depth
+                        if not is_deep and not entry.is_symlink():
+                            waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                    elif not entry.name.endswith(_IGNORED_ENDINGS) and matches(prefix + entry.name):
+                        yield entry
+        except OSError as error:
+            raise FeedError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
 def _matcher(glob: str) -> Callable[[str], object]:

@@ -1,23 +1,34 @@
 """Readers of files: an open stream of bytes in, chunks of accepted and rejected records out.
 
 Every record of a file has a number, from 1, whether it is accepted or not; the header of a CSV
-file and blank lines have none. A reader holds one chunk in memory and never more of a record than
-`max_record_bytes`; a longer one is rejected in pieces of that size.
+file and blank lines have none. A reader holds one block of text in memory, and never more of a
+record than `max_record_bytes`; a longer one is rejected in pieces.
+
+Whole blocks are read at once where every record in them is beyond doubt; as soon as one is not,
+its block is read record by record, which is slower and finds the reason.
 """
 
+# pyarrow's types take parameters for the type checker only, not when the module runs.
+from __future__ import annotations
+
 import csv
+import io
 import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
 
+from ingestion.config import FileOptions
+from ingestion.parquet import read_rows
 from ingestion.records import NOT_UTF8, malformed, missing_key
+from ingestion.streams import Source, open_text
 
-CHUNK_RECORDS = 20_000
-CHUNK_BYTES = 16 * 1024 * 1024
 # A quoted field may span lines; a stray quote must not swallow the rest of the file.
 MAX_LINES_PER_ROW = 1_000
 
@@ -27,6 +38,8 @@ UNCLOSED_QUOTE = "a quoted field is not closed"
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES = 1024 * 1024
+_PARQUET_ROWS = 10_000
+_SPACE = b" \t\r\n"
 
 # The limit of csv is one for the whole process, and far too small; lines are bounded here instead.
 csv.field_size_limit(sys.maxsize)
@@ -41,73 +54,166 @@ class RejectedText(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some consecutive records of a file; `keys` and `values` belong to `positions`."""
+    """Some consecutive records of a file; `keys` and `values` belong to `positions`.
 
-    positions: list[int]
-    keys: list[bytes | None]
-    values: list[bytes]
+    `columns` are the names that were seen, in their order.
+    """
+
+    positions: pa.Array[Any]
+    keys: pa.Array[Any]
+    values: pa.Array[Any]
     rejects: list[RejectedText]
+    columns: tuple[str, ...]
 
 
 class _Collector:
     """Numbers the records of a file and gathers them into chunks."""
 
-    def __init__(self) -> None:
-        self._number = 0
+    def __init__(self, key: Sequence[str]) -> None:
+        self.key = tuple(key)
+        self.number = 0
+        self.columns: dict[str, None] = {}
         self._new_chunk()
 
     def _new_chunk(self) -> None:
-        self._size = 0
-        self._chunk = Chunk([], [], [], [])
+        self._positions: list[int] = []
+        self._keys: list[bytes | None] = []
+        self._values: list[bytes] = []
+        self._rejects: list[RejectedText] = []
 
     def accept(self, value: bytes, key: bytes | None) -> None:
-        self._number += 1
-        self._size += len(value)
-        chunk = self._chunk
-        chunk.positions.append(self._number)
-        chunk.keys.append(key)
-        chunk.values.append(value)
+        self.number += 1
+        self._positions.append(self.number)
+        self._keys.append(key)
+        self._values.append(value)
+
+    def accept_all(self, values: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
+        self._positions += range(self.number + 1, self.number + len(values) + 1)
+        self.number += len(values)
+        self._keys += keys
+        self._values += values
 
     def reject(self, value: bytes, reason: str) -> None:
-        self._number += 1
-        self._size += len(value)
-        self._chunk.rejects.append(RejectedText(self._number, value, reason))
+        self.number += 1
+        self._rejects.append(RejectedText(self.number, value, reason))
 
-    def full(self) -> bool:
-        chunk = self._chunk
-        return self._size >= CHUNK_BYTES or (
-            len(chunk.positions) + len(chunk.rejects) >= CHUNK_RECORDS
-        )
+    def judge(self, original: bytes, value: bytes, record: object) -> None:
+        """Accept a parsed value if it is an object with its key; else reject its original text."""
+        if not isinstance(record, dict):
+            self.reject(original, "not a JSON object")
+        elif reason := missing_key(record, self.key):
+            self.reject(original, reason)
+        else:
+            self.columns.update(dict.fromkeys(record))
+            columns = [[record[name]] for name in self.key]
+            self.accept(value, _key_texts(self.key, columns, 1)[0])
+
+    def judge_all(self, texts: Sequence[bytes], *, compact: bool = False) -> bool:
+        """Accept all of these JSON texts, or none of them if there is any doubt about one."""
+        try:
+            records: list[Any] = list(map(orjson.loads, texts))
+            if set(map(type, records)) != {dict}:
+                return False
+            columns = [[record[name] for record in records] for name in self.key]
+        except (orjson.JSONDecodeError, KeyError):
+            return False
+        if any(None in column or "" in column for column in columns):
+            return False
+        for names in dict.fromkeys(map(tuple, records)):
+            self.columns.update(dict.fromkeys(names))
+        keys = _key_texts(self.key, columns, len(texts))
+        self.accept_all(_compact(texts) if compact else texts, keys)
+        return True
 
     def take(self) -> Chunk:
-        chunk = self._chunk
+        chunk = Chunk(
+            pa.array(self._positions, pa.int64()),
+            _texts(self._keys),
+            _texts(self._values),
+            self._rejects,
+            tuple(self.columns),
+        )
         self._new_chunk()
         return chunk
 
+    def take_columns(self, values: pa.Array[Any], keys: pa.Array[Any]) -> Chunk:
+        """Return a chunk of accepted records; nothing else may be waiting."""
+        positions = range(self.number + 1, self.number + len(values) + 1)
+        self.number += len(values)
+        return Chunk(pa.array(positions, pa.int64()), keys, values, [], tuple(self.columns))
+
+
+def _texts(values: Sequence[bytes | None]) -> pa.Array[Any]:
+    # Several times faster than to have every value checked by itself.
+    return pa.array(values, pa.binary()).cast(pa.string())
+
+
+def _key_texts(
+    key: Sequence[str], columns: Sequence[Sequence[object]], count: int
+) -> list[bytes | None]:
+    """Return the landed keys: JSON objects of the key fields, which are given by column."""
+    if not key:
+        return [None] * count
+    if len(key) == 1:
+        head = orjson.dumps({key[0]: 0})[:-2]
+        if set(map(type, columns[0])) == {int}:
+            return [head + text + b"}" for text in orjson.dumps(columns[0])[1:-1].split(b",")]
+        return [head + orjson.dumps(value) + b"}" for value in columns[0]]
+    return [orjson.dumps(dict(zip(key, row, strict=True))) for row in zip(*columns, strict=True)]
+
 
 def read_records(
-    stream: BinaryIO, value_format: str, delimiter: str, key: Sequence[str], max_record_bytes: int
+    raw: BinaryIO, name: str, value_format: str, options: FileOptions, key: Sequence[str]
 ) -> Iterator[Chunk]:
-    """Read a file of a known format. The stream is read once, forwards."""
+    """Read a file of a known format, whose `name` tells how it is compressed."""
+    out = _Collector(key)
+    if value_format == "parquet":
+        for record, value, reason in read_rows(raw):
+            if reason:
+                out.reject(value, reason)
+            else:
+                out.judge(value, value, record)
+            if out.number % _PARQUET_ROWS == 0:
+                yield out.take()
+        yield out.take()
+        return
+    source = open_text(raw, name, options.encoding)
     if value_format in ("csv", "tsv"):
-        return _read_csv(stream, delimiter, key, max_record_bytes)
-    if value_format == "ndjson":
-        return _read_ndjson(stream, key, max_record_bytes)
-    if value_format == "json_document":
-        return _read_json_document(stream, key, max_record_bytes)
-    raise ValueError(f"no reader for format {value_format}")
+        yield from _read_csv(source, options, out)
+    elif value_format == "ndjson":
+        yield from _read_ndjson(source, options.max_record_bytes, out)
+    elif value_format == "json_document":
+        yield from _read_json_document(source, options.max_record_bytes, out)
+    else:
+        raise ValueError(f"no reader for format {value_format}")
+    if source.fault:
+        out.reject(b"", f"{source.fault}; the rest of it cannot be read")
+        yield out.take()
 
 
-def _lines(stream: BinaryIO, limit: int) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line with its end, and whether it is a piece of a line longer than `limit`."""
-    first, continued = True, False
-    while line := stream.readline(limit):
-        ended = line.endswith(b"\n")
-        too_long = continued or (not ended and len(line) == limit)
-        continued = too_long and not ended
-        if first:
-            first, line = False, line.removeprefix(_BOM)
-        yield line, too_long
+def _blocks(source: Source, limit: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield whole lines in blocks, and a line longer than `limit` in pieces, with True."""
+    size = min(_BLOCK_BYTES, limit)
+    text = source.read(max(size, len(_BOM))).removeprefix(_BOM)
+    too_long = False
+    while text:
+        first = text.find(b"\n") + 1
+        if too_long or (first or len(text)) > limit:
+            cut = min(first or len(text), limit)
+            yield text[:cut], True
+            too_long = cut != first
+            text = text[cut:] or source.read(size)
+            continue
+        # A line within one read is not longer than a read; so only the first can be too long.
+        end = text.rfind(b"\n") + 1
+        if end:
+            yield text[:end], False
+            text = text[end:]
+        more = source.read(size)
+        if not more and text:
+            yield text, False
+            return
+        text += more
 
 
 def _without_end(line: bytes) -> bytes:
@@ -115,44 +221,34 @@ def _without_end(line: bytes) -> bytes:
     return line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n")
 
 
-def _key_text(record: Mapping[str, object], key: Sequence[str]) -> bytes | None:
-    """Return the landed key: the JSON object of the key fields."""
-    return orjson.dumps({name: record[name] for name in key}) if key else None
-
-
 # --- NDJSON -------------------------------------------------------------------------------------
 
 
-def _read_ndjson(stream: BinaryIO, key: Sequence[str], limit: int) -> Iterator[Chunk]:
-    out = _Collector()
-    for line, too_long in _lines(stream, limit):
-        if out.full():
-            yield out.take()
-        value = _without_end(line)
+def _read_ndjson(source: Source, limit: int, out: _Collector) -> Iterator[Chunk]:
+    for block, too_long in _blocks(source, limit):
         if too_long:
-            out.reject(value, TOO_LONG)
-            continue
-        if not value.strip():
-            continue
-        try:
-            record = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            out.reject(value, malformed(value, error) if line.endswith(b"\n") else CUT_OFF)
-            continue
-        _judge(out, value, value, record, key)
-    yield out.take()
+            out.reject(_without_end(block), TOO_LONG)
+        else:
+            lines = block.split(b"\n")
+            last = lines.pop()  # empty, unless the file ends without a line end
+            if b"\r" in block:
+                lines = [line.removesuffix(b"\r") for line in lines]
+            if not out.judge_all(lines):
+                for line in lines:
+                    _judge_line(out, line, is_ended=True)
+            _judge_line(out, last, is_ended=False)
+        yield out.take()
 
 
-def _judge(
-    out: _Collector, original: bytes, value: bytes, record: object, key: Sequence[str]
-) -> None:
-    """Accept a parsed value if it is an object with its key; else reject its original text."""
-    if not isinstance(record, dict):
-        out.reject(original, "not a JSON object")
-    elif reason := missing_key(record, key):
-        out.reject(original, reason)
-    else:
-        out.accept(value, _key_text(record, key))
+def _judge_line(out: _Collector, line: bytes, *, is_ended: bool) -> None:
+    if not line.strip():
+        return
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        out.reject(line, malformed(line, error) if is_ended else CUT_OFF)
+        return
+    out.judge(line, line, record)
 
 
 # --- CSV and TSV --------------------------------------------------------------------------------
@@ -169,16 +265,45 @@ class _LineFeed:
     first are tried again, so that one stray quote costs one line.
     """
 
-    def __init__(self, lines: Iterator[tuple[bytes, bool]]) -> None:
-        self._lines = lines
+    def __init__(self, blocks: Iterator[tuple[bytes, bool]]) -> None:
+        self._blocks = blocks
+        self._text, self._start, self._is_long = b"", 0, False
         self._again: deque[tuple[bytes, bool]] = deque()
         self.taken: list[tuple[bytes, bool]] = []
+
+    def next_block(self) -> bytes:
+        """Return the lines of the next block, if all lines before it were taken, else nothing."""
+        if self._again or self._start < len(self._text):
+            return b""
+        self._load()
+        return b"" if self._is_long else self._text
+
+    def rest(self) -> bytes:
+        """Return the lines of this block that were not taken yet."""
+        return b"" if self._again or self._is_long else self._text[self._start :]
+
+    def skip(self) -> None:
+        """Take what `next_block` or `rest` has returned."""
+        self._start = len(self._text)
+
+    def _load(self) -> None:
+        self._text, self._is_long = next(self._blocks, (b"", False))
+        self._start = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        item = self._again.popleft() if self._again else next(self._lines)
+        if self._again:
+            item = self._again.popleft()
+        else:
+            if self._start >= len(self._text):
+                self._load()
+                if not self._text:
+                    raise StopIteration
+            start, end = self._start, self._text.find(b"\n", self._start) + 1
+            self._start = end or len(self._text)
+            item = (self._text[start : self._start], self._is_long)
         self.taken.append(item)
         line, too_long = item
         if too_long:
@@ -200,39 +325,74 @@ class _LineFeed:
         return _without_end(b"".join(line for line, _ in self.taken))
 
 
-def _read_csv(stream: BinaryIO, delimiter: str, key: Sequence[str], limit: int) -> Iterator[Chunk]:
-    out = _Collector()
-    feed = _LineFeed(_lines(stream, limit))
-    names: list[str] | None = None
+def _read_csv(source: Source, options: FileOptions, out: _Collector) -> Iterator[Chunk]:
+    dialect = _dialect(options)
+    feed = _LineFeed(_blocks(source, options.max_record_bytes))
+    rows = _rows(feed, dialect)
+    names = list(options.columns)
     header_fault = ""
-    for row, fault in _rows(feed, delimiter):
-        if out.full():
-            yield out.take()
-        if names is None and not header_fault:
-            header_fault = fault or _header_fault(row)
-            if header_fault:
-                header_fault = f"the header cannot be used: {header_fault}"
-                out.reject(feed.retreat(), header_fault)
-            else:
-                names = row
-        elif fault or names is None:
-            out.reject(feed.retreat(), fault or header_fault)
-        elif len(row) != len(names):
-            columns = "1 column" if len(row) == 1 else f"{len(row)} columns"
-            out.reject(feed.retreat(), f"{columns}, the header has {len(names)}")
+    if options.header:
+        # Lines before the header are blank; a file without any other has no header and no rows.
+        row, fault = next(rows, ([], ""))
+        header_fault = fault or _header_fault(row)
+        if header_fault:
+            header_fault = f"the header cannot be used: {header_fault}"
+            out.reject(feed.retreat(), header_fault)
+        names = row
+    blocks = None
+    if not header_fault:
+        out.columns.update(dict.fromkeys(names))
+        if names and set(out.key) <= set(names):
+            blocks = _CsvBlocks(names, options, dialect, out)
+    block = feed.rest() or feed.next_block()
+    while True:
+        chunk = blocks.read(block) if block and blocks else None
+        if chunk:
+            feed.skip()
+            yield chunk
         else:
-            record = dict(zip(names, row, strict=True))
-            if reason := missing_key(record, key):
-                out.reject(feed.text(), reason)
-            else:
-                out.accept(orjson.dumps(record), _key_text(record, key))
+            item = next(rows, None)
+            if item is None:
+                break
+            _judge_row(out, feed, names, item[0], header_fault or item[1])
+        block = feed.next_block()
+        if block:
+            yield out.take()
     yield out.take()
 
 
-def _rows(feed: _LineFeed, delimiter: str) -> Iterator[tuple[list[str], str]]:
+def _dialect(options: FileOptions) -> dict[str, Any]:
+    return {
+        "delimiter": options.delimiter,
+        "quotechar": options.quote or None,
+        "quoting": csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
+        "escapechar": options.escape or None,
+        # Text after a closing quote, or the end of the file inside quotes, is an error.
+        "strict": True,
+    }
+
+
+def _judge_row(
+    out: _Collector, feed: _LineFeed, names: Sequence[str], row: list[str], fault: str
+) -> None:
+    if fault:
+        out.reject(feed.retreat(), fault)
+    elif len(row) != len(names):
+        columns = "1 column" if len(row) == 1 else f"{len(row)} columns"
+        out.reject(feed.retreat(), f"{columns}, the header has {len(names)}")
+    else:
+        record = dict(zip(names, row, strict=True))
+        text = feed.text()
+        if reason := missing_key(record, out.key):
+            out.reject(text, reason)
+        else:
+            keys = _key_texts(out.key, [[record[name]] for name in out.key], 1)
+            out.accept(orjson.dumps(record), keys[0])
+
+
+def _rows(feed: _LineFeed, dialect: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
     """Yield each row with its fault, if it has one; a blank line is no row."""
-    # strict: text after a closing quote, or the end of the file inside quotes, is an error.
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    reader = csv.reader(feed, **dialect)
     while True:
         feed.taken.clear()
         try:
@@ -257,6 +417,117 @@ def _header_fault(names: list[str]) -> str:
     return "a column name stands twice" if len(set(names)) < len(names) else ""
 
 
+class _CsvBlocks:
+    """Reads a block of CSV lines at once, if every row of it is good and is one line."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        options: FileOptions,
+        dialect: Mapping[str, Any],
+        out: _Collector,
+    ) -> None:
+        self._names, self._dialect, self._out = names, dialect, out
+        self._quote, self._delimiter = options.quote.encode(), options.delimiter.encode()
+        self._key_columns = [names.index(name) for name in out.key]
+        # What is left of a line of quoted fields when only marks are left.
+        self._quoted_line = self._delimiter.join([self._quote * 2] * len(names)) + b"\n"
+        self._not_marks = bytes(set(range(256)) - set(self._quoted_line))
+        special = bytes(range(32)) + b'"\\' + options.escape.encode()
+        self._special = bytes(set(special) - set(b"\r\n" + self._delimiter + self._quote))
+        # One column: an empty line could be a row. Marks beyond ASCII are left to csv.
+        self._may_be_plain = len(names) > 1 and len(self._delimiter + self._quote) <= 2
+
+    def read(self, block: bytes) -> Chunk | None:
+        """Return the rows of a block, or None if they must be read one by one."""
+        return self._read_plain(block) or self._read_rows(block)
+
+    def _read_plain(self, block: bytes) -> Chunk | None:
+        """Read lines in which nothing has to be escaped, by cutting them at the delimiters."""
+        if not self._may_be_plain or len(block.translate(None, self._special)) < len(block):
+            return None
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
+            if b"\r" in block:
+                return None
+        if self._quote and self._quote in block:
+            if not block.endswith(b"\n"):
+                block += b"\n"
+            if not self._is_all_quoted(block):
+                return None
+            block = block.translate(None, self._quote)
+        try:
+            columns = _columns(block, self._delimiter, len(self._names))
+        except pa.ArrowInvalid:
+            return None
+        keys = [columns[i] for i in self._key_columns]
+        if any(pc.any(pc.equal(column, pa.scalar(""))).as_py() for column in keys):
+            return None
+        values = _objects(self._names, columns)
+        landed_keys = _objects(self._out.key, keys) if keys else pa.nulls(len(values), pa.string())
+        return self._out.take_columns(values, landed_keys)
+
+    def _is_all_quoted(self, block: bytes) -> bool:
+        """Whether all fields are quoted, and none holds a mark: then no quote is needed."""
+        marks = block.translate(None, self._not_marks)
+        lines = len(marks) // len(self._quoted_line)
+        fields = lines * len(self._names)
+        quote = self._quote
+        # The marks are in order, and nothing stands between those outside of the quotes.
+        return (
+            marks == self._quoted_line * lines
+            and block.startswith(quote)
+            and block.endswith(quote + b"\n")
+            and block.count(quote + self._delimiter + quote) == fields - lines
+            and block.count(quote + b"\n" + quote) == lines - 1
+        )
+
+    def _read_rows(self, block: bytes) -> Chunk | None:
+        try:
+            # newline: lines end at \n only, which stays in them.
+            reader = csv.reader(io.StringIO(block.decode(), newline="\n"), **self._dialect)
+            rows = list(reader)
+        except (UnicodeDecodeError, csv.Error):
+            return None
+        if reader.line_num != len(rows):
+            return None  # a row of several lines
+        rows = [row for row in rows if row]
+        if not set(map(len, rows)) <= {len(self._names)}:
+            return None
+        keys = [[row[i] for row in rows] for i in self._key_columns]
+        if any("" in column for column in keys):
+            return None
+        values = [orjson.dumps(dict(zip(self._names, row, strict=True))) for row in rows]
+        self._out.accept_all(values, _key_texts(self._out.key, keys, len(rows)))
+        return self._out.take()
+
+
+def _columns(block: bytes, delimiter: bytes, count: int) -> list[pa.Array[Any]]:
+    """Cut lines without quotes into columns; ArrowInvalid if one has another number of them."""
+    names = [str(i) for i in range(count)]
+    table = arrow_csv.read_csv(
+        io.BytesIO(block),
+        read_options=arrow_csv.ReadOptions(
+            column_names=names, block_size=len(block) + 1, use_threads=False
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=delimiter.decode(), quote_char=False, double_quote=False
+        ),
+        convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+    )
+    return [column.combine_chunks() for column in table.columns]
+
+
+def _objects(names: Sequence[str], columns: Sequence[pa.Array[Any]]) -> pa.Array[Any]:
+    """Return the JSON objects of columns of texts in which nothing has to be escaped."""
+    parts: list[Any] = []
+    for name, column in zip(names, columns, strict=True):
+        opener = '",' if parts else "{"
+        parts += [f'{opener}{orjson.dumps(name).decode()}:"', column]
+    result: pa.Array[Any] = pc.binary_join_element_wise(*parts, '"}', "")
+    return result
+
+
 # --- JSON documents -----------------------------------------------------------------------------
 
 # What matters to find the end of an element: brackets, and strings because they may hold brackets.
@@ -264,23 +535,30 @@ def _header_fault(names: list[str]) -> str:
 _TOKEN = re.compile(rb'[{}\[\]]|"(?:[^"\\]++|\\.)*+("?)', re.DOTALL)
 # An object without another inside, which most are: found in one step.
 _FLAT_OBJECT = re.compile(rb'\{(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+# In between two objects of an array.
+_BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
+_FIRST = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*\{")
 _NOT_SPACE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^" \t\r\n]++', re.DOTALL)
 
 
 def _read_json_document(  # noqa: PLR0912 - one state machine, kept in one place
-    stream: BinaryIO, key: Sequence[str], limit: int
+    stream: Source, limit: int, out: _Collector
 ) -> Iterator[Chunk]:
     """Read one object, or an array of objects, element by element.
 
     Elements are cut out by their brackets, not by parsing: a malformed one costs only itself as
     long as its brackets and quotes are balanced, and numbers stay as they were written.
     """
-    out = _Collector()
     buffer = stream.read(_BLOCK_BYTES).removeprefix(_BOM)
     start = scan = depth = 0  # start: of the text not yet consumed; depth: of open brackets
     outer = -1  # depth at which elements begin: 1 in an array, 0 for one object; -1: not known
-    closed = False
+    closed = is_tried = False
     while True:
+        if depth == outer == 1 and not is_tried:
+            # Between two elements, once per block.
+            scan = start = _accept_elements(out, buffer, start)
+            is_tried = True
+            yield out.take()
         token = None if closed else _TOKEN.search(buffer, scan)
         if token is None or token.group(1) == b"":
             scan = token.start() if token else len(buffer)
@@ -290,6 +568,7 @@ def _read_json_document(  # noqa: PLR0912 - one state machine, kept in one place
             if not block:
                 break
             buffer, scan, start = buffer[start:] + block, scan - start, 0
+            is_tried = False
             continue
         scan = token.end()
         bracket = token.group()
@@ -302,32 +581,56 @@ def _read_json_document(  # noqa: PLR0912 - one state machine, kept in one place
             flat = _FLAT_OBJECT.match(buffer, token.start()) if depth == outer == 1 else None
             if flat:
                 scan = start = flat.end()
-                _accept_element(out, flat.group(), key)
+                _accept_element(out, flat.group())
             else:
                 depth += 1
         elif bracket in (b"}", b"]"):
             depth -= 1
             if depth == outer:
-                _accept_element(out, buffer[start:scan], key)
+                _accept_element(out, buffer[start:scan])
                 start = scan
             if depth <= 0:
                 if outer == 1:
                     _reject_between(out, buffer[start : token.start()])
                     start = scan
                 closed = True
-        if out.full():
-            yield out.take()
+    yield out.take()
     yield from _reject_rest(out, buffer[start:], stream, limit, closed=closed, outer=outer)
 
 
-def _accept_element(out: _Collector, element: bytes, key: Sequence[str]) -> None:
+def _accept_elements(out: _Collector, buffer: bytes, start: int) -> int:
+    """Accept the objects that follow, up to the last one; return where the next one begins.
+
+    Where the text is cut at `}, {` and every piece is an object, the pieces are the elements:
+    JSON can be read in one way only. Else nothing is accepted.
+    """
+    first = _FIRST.match(buffer, start)
+    if not first:
+        return start
+    *pieces, last = _BETWEEN.split(buffer[first.end() :])
+    if pieces and out.judge_all([b"{%b}" % piece for piece in pieces], compact=True):
+        return len(buffer) - len(last) - 1
+    return start
+
+
+def _accept_element(out: _Collector, element: bytes) -> None:
     try:
         record = orjson.loads(element)
     except orjson.JSONDecodeError as error:
         out.reject(element, malformed(element, error))
         return
-    compact = b"".join(_NOT_SPACE.findall(element))
-    _judge(out, element, compact, record, key)
+    out.judge(element, _compact([element])[0], record)
+
+
+def _compact(texts: Sequence[bytes]) -> list[bytes]:
+    """Take the white space between the tokens out of valid JSON texts."""
+    joined = b"\0".join(texts)  # neither \0 nor \1 can be in a JSON text
+    if b'\\"' in joined:
+        return [b"".join(_NOT_SPACE.findall(text)) for text in texts]
+    parts = joined.split(b'"')
+    outside = b"\1".join(parts[::2]).translate(None, _SPACE)  # of the strings
+    parts[::2] = outside.split(b"\1")
+    return b'"'.join(parts).split(b"\0")
 
 
 def _reject_between(out: _Collector, text: bytes) -> None:
@@ -339,7 +642,7 @@ def _reject_between(out: _Collector, text: bytes) -> None:
 
 
 def _reject_rest(
-    out: _Collector, rest: bytes, stream: BinaryIO, limit: int, *, closed: bool, outer: int
+    out: _Collector, rest: bytes, stream: Source, limit: int, *, closed: bool, outer: int
 ) -> Iterator[Chunk]:
     """Reject what follows the last element, in pieces where it is long."""
     if closed:
@@ -354,6 +657,5 @@ def _reject_rest(
         if rest.strip():
             out.reject(rest[:limit], reason)
         rest = rest[limit:] or stream.read(limit)
-        if out.full():
-            yield out.take()
+        yield out.take()
     yield out.take()

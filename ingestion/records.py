@@ -195,32 +195,6 @@ def headers_array(headers: Sequence[Headers | None]) -> pa.Array[Any]:
     return pa.array(headers, type=HEADERS_TYPE)
 
 
-def file_rows(
-    source: str,
-    headers: Headers,
-    modified_ms: int,
-    columns: tuple[Sequence[int], Sequence[bytes | None], Sequence[bytes]],
-) -> pa.RecordBatch:
-    """Return accepted records of one file; `columns` are their positions, keys and values.
-
-    What all records of a file share is repeated, not built again for each.
-    """
-    positions, keys, values = columns
-    zeros = pa.array([0] * len(positions), type=pa.int32())
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([source], type=pa.string()).take(zeros),
-            zeros,
-            pa.array(positions, type=pa.int64()),
-            pa.array(keys, type=pa.string()),
-            pa.array(values, type=pa.string()),
-            headers_array([headers]).take(zeros),
-            timestamps([modified_ms]).take(zeros),
-        ],
-        schema=ROW_SCHEMA,
-    )
-
-
 def reject_rows(rejects: Sequence[Reject]) -> pa.RecordBatch:
     """Return rejected records as columns."""
     source, partition, position, key, value, headers, milliseconds, reason = zip(

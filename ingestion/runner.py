@@ -1,11 +1,15 @@
-"""The run loop: check every selected feed, make the tables, then land feed after feed."""
+"""The run loop: check every selected feed, make the tables, then land feed after feed, once, or
+all of them side by side until told to stop."""
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,12 +18,18 @@ from confluent_kafka import KafkaException
 from ingestion.bronze import BatchResult, Bronze, Clock, Quarantine, Tables
 from ingestion.config import Feed, KafkaOptions
 from ingestion.files import FileSource
-from ingestion.kafka import KafkaSource
+from ingestion.kafka import Follow, KafkaSource
+from ingestion.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 # Beside the tables in the lakehouse: the ledger, the locks, and what a large batch spills.
 STATE_FOLDER = "ingest"
+
+# Of all feeds that are followed together: what their Kafka batches may hold.
+FOLLOW_BYTES = 128 * 1024 * 1024
+# A feed that failed is tried again after the first of these, then after twice as long, and so on.
+RETRY_SECONDS = (1.0, 60.0)
 
 
 class Source(Protocol):
@@ -78,6 +88,38 @@ def run_once(
         ]
 
 
+def run_continuous(
+    feeds: Sequence[Feed],
+    declared: Sequence[str],
+    lakehouse: Path,
+    clock: Clock,
+    *,
+    stop: threading.Event,
+    metrics: Metrics,
+) -> list[FeedResult]:
+    """Land what comes for the given feeds, each in a thread of its own, until `stop` is set.
+
+    Raise ConfigError, with nothing written, unless all of them can be read at first. A feed that
+    fails later is said and tried again, ever more seldom; a result carries an error only if its
+    feed was failing at the end.
+    """
+    with _checked_sources(feeds, lakehouse):
+        Quarantine(lakehouse)
+        for name in declared:
+            Bronze(lakehouse, name)
+    with ThreadPoolExecutor(len(feeds)) as pool:
+        workers = []
+        for feed in feeds:
+            follow = Follow(
+                stop,
+                feed.trigger_seconds,
+                FOLLOW_BYTES // len(feeds),
+                partial(metrics.lag, feed.name),
+            )
+            workers.append(pool.submit(_follow_feed, feed, lakehouse, clock, follow, metrics))
+        return [worker.result() for worker in workers]
+
+
 @contextmanager
 def _checked_sources(feeds: Sequence[Feed], lakehouse: Path) -> Iterator[list[Source]]:
     sources: list[Source] = []
@@ -91,35 +133,99 @@ def _checked_sources(feeds: Sequence[Feed], lakehouse: Path) -> Iterator[list[So
             source.close()
 
 
+class _Tally:
+    """What a run has done for a feed so far."""
+
+    def __init__(self, feed: str) -> None:
+        self.feed, self.started = feed, time.monotonic()
+        self.batch_id = self.batches = self.landed = self.rejected = 0
+        self.reasons: Counter[str] = Counter()
+        self.error: str | None = None
+
+    def add(self, batch: BatchResult) -> None:
+        self.batch_id = batch.batch_id
+        self.batches += 1
+        self.landed += batch.landed
+        self.rejected += batch.rejected
+        self.reasons.update(batch.reasons)
+        log.info(
+            "feed %s: batch %d, landed %d, rejected %d",
+            self.feed,
+            batch.batch_id,
+            batch.landed,
+            batch.rejected,
+            extra={"fields": {"feed": self.feed, **asdict(batch)}},
+        )
+
+    def result(self) -> FeedResult:
+        return FeedResult(
+            feed=self.feed,
+            batch_id=self.batch_id,
+            batches=self.batches,
+            landed=self.landed,
+            rejected=self.rejected,
+            reasons=dict(self.reasons),
+            seconds=round(time.monotonic() - self.started, 3),
+            error=self.error,
+        )
+
+
 def _land_feed(source: Source, tables: Tables) -> FeedResult:
-    feed = tables.bronze.feed
-    started = time.monotonic()
-    batches: list[BatchResult] = []
-    error = None
+    tally = _Tally(tables.bronze.feed)
     try:
         for batch in source.land(tables):
-            batches.append(batch)
-            log.info(
-                "feed %s: batch %d, landed %d, rejected %d",
-                feed,
-                batch.batch_id,
-                batch.landed,
-                batch.rejected,
-            )
+            tally.add(batch)
     except Exception as problem:
         # Whatever stops one feed must not stop the others; what it had committed stays.
-        error = describe(problem)
-        log.debug("feed %s stopped", feed, exc_info=True)
-    return FeedResult(
-        feed=feed,
-        batch_id=tables.bronze.batch_id,
-        batches=len(batches),
-        landed=sum(b.landed for b in batches),
-        rejected=sum(b.rejected for b in batches),
-        reasons=dict(sum((b.reasons for b in batches), Counter[str]())),
-        seconds=round(time.monotonic() - started, 3),
-        error=error,
-    )
+        tally.error = describe(problem)
+        log.debug("feed %s stopped", tally.feed, exc_info=True)
+    tally.batch_id = tables.bronze.batch_id
+    return tally.result()
+
+
+def _follow_feed(
+    feed: Feed, lakehouse: Path, clock: Clock, follow: Follow, metrics: Metrics
+) -> FeedResult:
+    """Land what comes for one feed until `stop`; whatever fails is tried again from anew."""
+    tally = _Tally(feed.name)
+    shortest, longest = RETRY_SECONDS
+    wait = 0.0
+    while not follow.stop.is_set():
+        began = time.monotonic()
+        source = open_source(feed, lakehouse)
+        try:
+            with metrics.up(feed.name):
+                source.check()
+                tables = Tables(Bronze(lakehouse, feed.name), Quarantine(lakehouse), clock)
+                tally.batch_id = tables.bronze.batch_id
+                for batch in _batches(source, tables, follow):
+                    tally.add(batch)
+                    metrics.add(feed.name, batch, clock())
+                tally.error = None
+        except Exception as problem:
+            tally.error = describe(problem)
+            wait = shortest if time.monotonic() - began > wait else min(2 * wait, longest)
+            log.error(
+                "feed %s failed: %s; trying again in %g seconds", feed.name, tally.error, wait
+            )
+            log.debug("feed %s stopped", feed.name, exc_info=True)
+            follow.stop.wait(wait)
+        finally:
+            source.close()
+    return tally.result()
+
+
+def _batches(source: Source, tables: Tables, follow: Follow) -> Iterator[BatchResult]:
+    """Yield the batches of a feed until it says stop."""
+    if isinstance(source, KafkaSource):
+        yield from source.land(tables, follow)
+        return
+    while not follow.stop.is_set():
+        for batch in source.land(tables):
+            yield batch
+            if follow.stop.is_set():
+                return
+        follow.stop.wait(follow.trigger_seconds)
 
 
 def describe(problem: Exception) -> str:

@@ -7,12 +7,12 @@ days later, the next salary). Nothing here is late, repeated or broken: that is 
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import accumulate, count
+from itertools import accumulate, chain, count
 from math import log
 
 from ingestion.simulate.draws import (
@@ -60,6 +60,11 @@ from ingestion.simulate.records import (
 
 SECOND_US = 1_000_000
 _LATENCY_US = 45_000
+_QUARTER_US = 15 * MINUTE_US
+_BATCH = 50
+# calling Record, which a NamedTuple generates, costs twice as much
+_new_record = tuple.__new__
+_HOURS_AND_MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(24 * 60)]
 _EPOCH = date(1970, 1, 1)
 
 
@@ -249,14 +254,17 @@ class Bank:
         )
         self._start_us = settings.start_us
         self._end_us = self._start_us + settings.days * DAY_US
-        days = [settings.start + timedelta(days=n) for n in range(settings.days)]
-        self._iso_days = [day.isoformat() for day in days]
-        self._dates = days
-        self._calendar: list[list[_Action]] = [[] for _ in days]
+        self._dates = [settings.start + timedelta(days=n) for n in range(settings.days)]
+        self._iso_dates = [day.isoformat() for day in self._dates]
+        # two months longer than the period: of the last day too one may ask for the next 15th
+        self._days_of_month = [
+            (settings.start + timedelta(days=n)).day for n in range(settings.days + 62)
+        ]
+        self._calendar: list[list[_Action]] = [[] for _ in self._dates]
         self._today = -1
         self._wanted: dict[str, list[Category]] = {}
         self._busy = {persona.name: 0.0 for persona in PERSONAS}
-        self._serial = 0
+        self._serial = count()
         self._out: list[Record] = []
         # the database's log, and how far the capture of changes got
         self._lsn = 26_708_096
@@ -270,46 +278,47 @@ class Bank:
 
     def records(self) -> Iterator[Record]:
         """All records in the order in which they happened."""
+        return chain.from_iterable(self._batches())
+
+    def _batches(self) -> Iterator[list[Record]]:
+        """The same a few at a time: what is written at once is still in the processor's cache."""
         self._found()
         self._take_snapshot()
-        yield from self._flush()
-        for day in range(self.settings.days):
-            self._today = day
+        for day, agenda in enumerate(self._calendar):
             self._plan_day(day)
-            agenda = self._calendar[day]
-            heapq.heapify(agenda)
-            while agenda:
-                at, _, action, arguments = heapq.heappop(agenda)
+            self._today = day
+            agenda.sort()
+            # what is scheduled meanwhile for the same day comes further back in the list
+            for at, _, action, arguments in agenda:
                 action(at, *arguments)
-            yield from self._flush()
-
-    def _flush(self) -> list[Record]:
-        done, self._out = self._out, []
-        return done
+                if len(self._out) >= _BATCH:
+                    yield self._out
+                    self._out = []
+            agenda.clear()
+        yield self._out
 
     def _schedule(self, at_us: int, action: Callable[..., None], *arguments: object) -> None:
         """Run an action later; what lies after the period never happens."""
-        day = (at_us - self._start_us) // DAY_US
-        if day >= self.settings.days:
+        if at_us >= self._end_us:
             return
-        self._serial += 1
-        entry = (at_us, self._serial, action, arguments)
+        day = (at_us - self._start_us) // DAY_US
+        entry = (at_us, next(self._serial), action, arguments)
         if day == self._today:
-            heapq.heappush(self._calendar[day], entry)
+            insort(self._calendar[day], entry)
         else:
             self._calendar[day].append(entry)
 
     def _moment(self, day: int, quarters: list[int]) -> int:
         """A time on the day, in one of the given quarters of an hour."""
-        quarter = quarters[int(self._draw() * len(quarters))]
-        return self._start_us + day * DAY_US + int((quarter + self._draw()) * 15 * MINUTE_US)
+        draw = self._draw
+        quarter = quarters[int(draw() * len(quarters))]
+        return self._start_us + day * DAY_US + int((quarter + draw()) * _QUARTER_US)
 
     def _day_of_month(self, after_us: int, day_of_month: int, hour: int) -> int:
         """The next such day (1 to 28) after a time, at a random minute of the hour."""
-        at = _EPOCH + timedelta(days=after_us // DAY_US + 1)
-        month = at if at.day <= day_of_month else at.replace(day=28) + timedelta(days=4)
-        days = (month.replace(day=day_of_month) - _EPOCH).days
-        return days * DAY_US + hour * HOUR_US + int(self._draw() * HOUR_US)
+        tomorrow = (after_us - self._start_us) // DAY_US + 1
+        day = self._days_of_month.index(day_of_month, tomorrow)
+        return self._start_us + day * DAY_US + hour * HOUR_US + int(self._draw() * HOUR_US)
 
     # ---- who is there -------------------------------------------------------------------------
 
@@ -469,7 +478,7 @@ class Bank:
         A customer's purchases are a Poisson process that runs faster on busy days: `busy` is how
         far it has come, in usual days, and `next_purchase` where in it the next purchase lies.
         """
-        draw, schedule, busy = self._draw, self._schedule, self._busy
+        draw, busy, agenda = self._draw, self._busy, self._calendar[day]
         for persona in PERSONAS:
             pace, self._wanted[persona.name] = _shopping_list(persona, self._dates[day])
             busy[persona.name] += pace
@@ -478,11 +487,13 @@ class Bank:
                 continue
             reached = busy[customer.persona.name]
             while customer.next_purchase <= reached:
-                schedule(self._moment(day, _SHOPPING), self._purchase, customer)
+                at = self._moment(day, _SHOPPING)
+                agenda.append((at, next(self._serial), self._purchase, (customer,)))
                 customer.next_purchase -= log(1 - draw()) / customer.purchases_per_day
             if draw() < customer.sessions_per_day:
                 clicks = 1 + poisson(draw, 2.2)
-                schedule(self._moment(day, _ONLINE), self._click, customer, clicks, "home")
+                at = self._moment(day, _ONLINE)
+                agenda.append((at, next(self._serial), self._click, (customer, clicks, "home")))
 
     # ---- writing ------------------------------------------------------------------------------
 
@@ -501,46 +512,30 @@ class Bank:
         self._captured_us = arrival
         return arrival
 
-    def _emit(self, feed: str, value: str, entity: str, at: int) -> None:
+    def _emit(self, feed: str, value: str, c: _Customer, at: int) -> None:
         """A record that is not a change of a table; it has no key."""
-        fields = (feed, None, value, entity, at, self._arrival(at), "", None, "")
-        self._out.append(tuple.__new__(Record, fields))
+        fields = (feed, None, value, str(c.id), at, self._arrival(at), "", None, "")
+        self._out.append(_new_record(Record, fields))
 
     def _write(self, table: Table, op: str, row_id: int, after: str, at: int) -> None:
         """One change of the current transaction."""
-        self._lsn += 64 + len(after) // 8 * 8
+        self._lsn = lsn = self._lsn + 64 + len(after) // 8 * 8
         arrival = self._arrival(at)
-        key = table.key_json(row_id)
+        key = f"{table.key_opening}{row_id}{table.key_closing}"
         value = envelope(
-            table,
-            op,
-            "null",
-            after,
-            committed_us=at,
-            captured_us=arrival,
-            tx_id=self._tx_id,
-            lsn=self._lsn,
-            last_commit_lsn=self._last_commit_lsn,
+            table, op, "null", after, at, arrival, self._tx_id, lsn, self._last_commit_lsn
         )
-        # Record(...) itself, which a NamedTuple generates, costs three times as much
         fields = (table.name, key, value, key, at, arrival, op, after, "")
-        self._out.append(tuple.__new__(Record, fields))
+        self._out.append(_new_record(Record, fields))
 
     def _delete(self, table: Table, row_id: int, at: int) -> None:
         """A delete in the current transaction, and its tombstone."""
         self._lsn += 64
         arrival = self._arrival(at)
         key = table.key_json(row_id)
+        before = table.before_delete(row_id)
         value = envelope(
-            table,
-            "d",
-            table.before_delete(row_id),
-            "null",
-            committed_us=at,
-            captured_us=arrival,
-            tx_id=self._tx_id,
-            lsn=self._lsn,
-            last_commit_lsn=self._last_commit_lsn,
+            table, "d", before, "null", at, arrival, self._tx_id, self._lsn, self._last_commit_lsn
         )
         self._out.append(Record(table.name, key, value, key, at, arrival, "d"))
         arrival = self._arrival(at)
@@ -552,33 +547,24 @@ class Bank:
         arrival = self._arrival(at)
         key = table.key_json(row_id)
         value = envelope(
-            table,
-            "r",
-            "null",
-            after,
-            committed_us=at,
-            captured_us=arrival,
-            tx_id=self._tx_id,
-            lsn=self._lsn,
-            last_commit_lsn=NO_LSN,
-            snapshot=mark,
+            table, "r", "null", after, at, arrival, self._tx_id, self._lsn, NO_LSN, mark
         )
         self._out.append(Record(table.name, key, value, key, at, arrival, "r", after))
 
     def _write_card(
-        self, op: str, number: int, kind: str, purchase: _Purchase, *, cents: int, at: int
+        self, op: str, number: int, kind: str, purchase: _Purchase, cents: int, at: int
     ) -> None:
         """A purchase, or what gives some of it back, in a transaction of its own."""
         c = purchase.customer
-        is_purchase = kind == "purchase"
+        original, transacted_us = (
+            ("null", purchase.at_us) if kind == "purchase" else (purchase.id, at)
+        )
         after = (
             f'{{"transaction_id":{number},"account_id":{c.accounts[1].id},'
             f'"customer_id":{c.id},"transaction_type":"{kind}",'
-            f'"original_transaction_id":{"null" if is_purchase else purchase.id},'
-            f'"merchant_name":"{purchase.merchant}",'
+            f'"original_transaction_id":{original},"merchant_name":"{purchase.merchant}",'
             f'"merchant_category_code":"{purchase.category.code}","amount":"{money(cents)}",'
-            f'"currency":"USD","transacted_at":{purchase.at_us if is_purchase else at},'
-            f'"updated_at":{at}}}'
+            f'"currency":"USD","transacted_at":{transacted_us},"updated_at":{at}}}'
         )
         self._begin()
         self._write(CARD_TRANSACTIONS, op, number, after, at)
@@ -704,15 +690,15 @@ class Bank:
         favourite = (c.id * 7 + int(category.code)) % len(merchants)
         merchant = merchants[favourite if draw() < 0.6 else int(draw() * len(merchants))]
         spread = _SPREADS[category.sigma]
-        cents = category.median_cents * spread[int(draw() * len(spread))] // 1000
-        cents = _price(cents * c.spend_pm // 1000, category)
+        usual = category.median_cents * c.spend_pm // 1000
+        cents = _price(usual * spread[int(draw() * len(spread))] // 1000, category)
         if category.code in ("7922", "7941"):
             tickets = between(draw, 1, 4)
             cents = _price(cents * tickets // 2, category)
             self._visit_event(at, c, category, tickets, cents)
         purchase = _Purchase(next(self._ids["card"]), c, category, merchant, cents, at)
         c.card_owed += cents
-        self._write_card("c", purchase.id, "purchase", purchase, cents=cents, at=at)
+        self._write_card("c", purchase.id, "purchase", purchase, cents, at)
         if category.code in _REPORTED:
             self._tell_vendor(at, c, category, cents)
 
@@ -755,7 +741,7 @@ class Bank:
         if purchase.customer.status == "deleted":
             return
         purchase.customer.card_owed -= cents
-        self._write_card("c", next(self._ids["card"]), kind, purchase, cents=cents, at=at)
+        self._write_card("c", next(self._ids["card"]), kind, purchase, cents, at)
 
     def _correct(self, at: int, purchase: _Purchase) -> None:
         if purchase.customer.status == "deleted":
@@ -769,7 +755,7 @@ class Bank:
             others = [c for c in CATEGORIES if c.code != purchase.category.code]
             purchase.category = pick(draw, others)
         cents = purchase.amount
-        self._write_card("u", purchase.id, "purchase", purchase, cents=cents, at=at)
+        self._write_card("u", purchase.id, "purchase", purchase, cents, at)
 
     def _remove(self, at: int, purchase: _Purchase) -> None:
         if purchase.customer.status == "deleted":
@@ -835,7 +821,7 @@ class Bank:
             f'"updt_ts":"{self._clock(at)}.{DIGITS_3[at // 1000 % 1000]}",'
             f'"initial_balance":{money(initial)}}}'
         )
-        self._emit("checking_acct", value, str(c.id), at)
+        self._emit("checking_acct", value, c, at)
 
     def _salary(self, at: int, c: _Customer, day: int) -> None:
         if c.status != "active":
@@ -944,9 +930,8 @@ class Bank:
 
     def _clock(self, at: int) -> str:
         day, rest = divmod(at - self._start_us, DAY_US)
-        minutes, seconds = divmod(rest // SECOND_US, 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{self._iso_days[day]} {DIGITS_2[hours]}:{DIGITS_2[minutes]}:{DIGITS_2[seconds]}"
+        minute, rest = divmod(rest, MINUTE_US)
+        return f"{self._iso_dates[day]} {_HOURS_AND_MINUTES[minute]}:{DIGITS_2[rest // SECOND_US]}"
 
     def _click(self, at: int, c: _Customer, clicks: int, page: str) -> None:
         draw = self._draw
@@ -960,7 +945,7 @@ class Bank:
             f'"longitude":{longitude + (draw() - 0.5) * 0.5:.5f},'
             f'"occurred_at":"{clock}.{DIGITS_3[at // 1000 % 1000]}Z"}}'
         )
-        self._emit("clickstream", value, str(c.id), at)
+        self._emit("clickstream", value, c, at)
         if clicks > 1:
             pages = _HOUSE_HUNTER_PAGES if c.house_hunting else _PAGES
             wait = between(draw, 3_000, 80_000) * 1000
@@ -981,12 +966,8 @@ class Bank:
             kind = "comedy"
             trends.comedy += 1
         number = f"TK-{next(self._ids['ticket']):07d}"
-        self._vendor_row(
-            "vendor_tickets",
-            c,
-            at,
-            f'"{number}";"{c.id}";"{kind}";"{tickets}";"{money(cents)}";"{self._clock(at)}"',
-        )
+        row = f'"{number}";"{c.id}";"{kind}";"{tickets}";"{money(cents)}";"{self._clock(at)}"'
+        self._emit("vendor_tickets", row, c, at)
         refresh_at = at + int((0.2 + 5 * draw()) * HOUR_US)
         self._schedule(refresh_at, self._update_trends, c)
 
@@ -998,14 +979,14 @@ class Bank:
             nights = 0 if trip == "flight" else between(draw, 1, 7)
             number = f"BK-{next(self._ids['booking']):07d}"
             row = f"{number}\t{c.id}\t{trip}\t{nights}\t{money(cents)}\t{self._clock(at)}"
-            self._vendor_row("vendor_travel", c, at, row)
+            self._emit("vendor_travel", row, c, at)
         elif code == "5812" and draw() < 0.2:
             row = (
                 f'{{"visit_id":"VS-{next(self._ids["visit"]):07d}","customer_id":{c.id},'
                 f'"cuisine":"{pick(draw, _CUISINES)}","party_size":{between(draw, 1, 6)},'
                 f'"bill":"{money(cents)}","visited_at":"{self._clock(at)}"}}'
             )
-            self._vendor_row("vendor_dining", c, at, row)
+            self._emit("vendor_dining", row, c, at)
         elif code in _DEPARTMENTS and draw() < 0.3:
             row = (
                 f'  {{\n    "order_id": "OR-{next(self._ids["order"]):07d}",\n'
@@ -1014,10 +995,7 @@ class Bank:
                 f'    "items": {between(draw, 1, 5)},\n    "total": "{money(cents)}",\n'
                 f'    "ordered_at": "{self._clock(at)}"\n  }}'
             )
-            self._vendor_row("vendor_retail", c, at, row)
-
-    def _vendor_row(self, feed: str, c: _Customer, at: int, row: str) -> None:
-        self._emit(feed, row, str(c.id), at)
+            self._emit("vendor_retail", row, c, at)
 
 
 def _customer_row(c: _Customer) -> str:

@@ -7,9 +7,8 @@ backslashes): one JSON encoder call per record would cost more than the whole si
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from typing import NamedTuple
-
-from ingestion.simulate.records import DIGITS_3
 
 NO_LSN = "null"
 _INVENTED = {"int32": "0", "int64": "0", "string": '""'}
@@ -24,7 +23,8 @@ class Column(NamedTuple):
     logical: str | None = None
 
 
-class Table(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Table:
     """A table of the bank's database, with the pieces of its envelopes made ready."""
 
     name: str
@@ -158,8 +158,8 @@ def _table(name: str, key: str, columns: tuple[Column, ...], *, key_is_text: boo
 
 def _with_schema(table: Table, topic: str) -> Table:
     schema = _connect_schema(topic, table.columns)
-    return table._replace(
-        opening=f'{{"schema":{schema},"payload":{table.opening}', closing=table.closing + "}"
+    return replace(
+        table, opening=f'{{"schema":{schema},"payload":{table.opening}', closing=table.closing + "}"
     )
 
 
@@ -279,7 +279,6 @@ def envelope(
     op: str,
     before: str,
     after: str,
-    *,
     committed_us: int,
     captured_us: int,
     tx_id: int,
@@ -292,13 +291,14 @@ def envelope(
     `committed_us` and `tx_id` are shared by all changes of a transaction; `last_commit_lsn` is
     that of the transaction before, or `NO_LSN` in a snapshot.
     """
-    committed, captured = str(committed_us), str(captured_us)
+    committed, captured, lsn_digits = str(committed_us), str(captured_us), str(lsn)
     return (
         f'{table.opening}{before},"after":{after},"source":{{'
         f'"version":"3.6.3.Final","connector":"postgresql","name":"bank",'
         f'"ts_ms":{committed[:-3]},"snapshot":"{snapshot}","db":"bank",'
-        f'"sequence":"[{last_commit_lsn},\\"{lsn}\\"]","ts_us":{committed},"ts_ns":{committed}000'
-        f'{table.middle}{tx_id},"lsn":{lsn},"xmin":null,"origin":null,"origin_lsn":null}},'
+        f'"sequence":"[{last_commit_lsn},\\"{lsn_digits}\\"]","ts_us":{committed},'
+        f'"ts_ns":{committed}000{table.middle}{tx_id},"lsn":{lsn_digits},'
+        f'"xmin":null,"origin":null,"origin_lsn":null}},'
         f'"transaction":null,"op":"{op}","ts_ms":{captured[:-3]},"ts_us":{captured},'
-        f'"ts_ns":{captured}{DIGITS_3[lsn % 1000]}{table.closing}'
+        f'"ts_ns":{captured}{lsn_digits[-3:]}{table.closing}'
     )

@@ -53,10 +53,11 @@ def bundle(
             next_close = min(closes.values())
 
     for record in records:
-        if record.arrival_us >= next_close:
-            yield from close_until(record.arrival_us)
-        if record.feed in rows:
-            rows[record.feed].append(record)
+        feed, arrival_us = record[0], record[5]
+        if arrival_us >= next_close:
+            yield from close_until(arrival_us)
+        if feed in rows:
+            rows[feed].append(record)
         else:
             yield record
     while any(rows.values()):

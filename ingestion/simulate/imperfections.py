@@ -7,9 +7,10 @@ malformed is an extra, spoiled copy of a good record, so no truth is lost by it.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count, cycle
 
 from ingestion.simulate.draws import Draw
 from ingestion.simulate.records import (
@@ -21,6 +22,7 @@ from ingestion.simulate.records import (
     TOPICS,
     VENDORS,
     Record,
+    moved,
 )
 
 
@@ -58,109 +60,101 @@ Spoil = Callable[[Record, str, float], str | bytes]
 
 
 def disturb(
-    records: Iterable[Record], imperfections: Imperfections, draw: Draw
-) -> Iterator[Record]:
+    batches: Iterable[list[Record]], imperfections: Imperfections, draw: Draw
+) -> Iterator[list[Record]]:
     """The records in the order in which they arrive, with everything that went wrong."""
-    return _Disturbance(imperfections, draw).run(records)
+    disturbance = _Disturbance(imperfections, draw)
+    yield from map(disturbance.pass_on, batches)
+    yield disturbance.due(sys.maxsize)
 
 
-@dataclass(slots=True)
-class _Overtaken:
-    """A record (and its tombstone) that waits until `remaining` more of its feed have passed."""
-
-    remaining: int
-    records: list[Record]
+_Held = list[Record]
+"""A record that was kept back, and its tombstone if it is a delete; emptied when it is let go."""
 
 
 class _Disturbance:
     def __init__(self, imperfections: Imperfections, draw: Draw) -> None:
         self._settings = imperfections
         self._draw = draw
-        self._serial = 0
+        self._serial = count()
         # what arrives at a later time; the serial number keeps equal times in order
-        self._later: list[tuple[int, int, Record]] = []
-        # of that, what comes earlier: once enough records of its feed have passed, or the next
-        # one of its own key, by feed and key
-        self._overtaken: dict[str, list[_Overtaken]] = {feed: [] for feed in FEEDS}
-        self._overtaken_by_key: dict[tuple[str, str | None], Record] = {}
+        self._later: list[tuple[int, int, _Held]] = []
+        # of that, what comes earlier: once so many records of its feed have passed (the number of
+        # the last one), or the next one of its own key
+        self._passed = dict.fromkeys(FEEDS, 0)
+        self._until_passed: dict[str, dict[int, list[_Held]]] = {feed: {} for feed in FEEDS}
+        self._until_key: dict[str, dict[str | None, _Held]] = {feed: {} for feed in FEEDS}
         self._spoilers = {feed: cycle(kinds) for feed, kinds in _kinds_by_feed().items()}
         shares = {
             feed: imperfections.malformed_rows if feed in VENDORS else imperfections.malformed
             for feed in FEEDS
         }
         # evenly, not by chance, so that a small bank has every kind too
-        self._spoil_every = {feed: round(1 / share) for feed, share in shares.items() if share}
-        self._until_spoiled = {feed: every // 2 for feed, every in self._spoil_every.items()}
+        self._spoil_every = {
+            feed: round(1 / share) if share else sys.maxsize for feed, share in shares.items()
+        }
+        self._spoil_at = {feed: max(1, every // 2) for feed, every in self._spoil_every.items()}
 
-    def run(self, records: Iterable[Record]) -> Iterator[Record]:
-        settings, draw, until_spoiled = self._settings, self._draw, self._until_spoiled
-        disordered = settings.late + settings.out_of_order
-        repeated = disordered + settings.duplicates
-        held_delete: Record | None = None
+    def pass_on(self, records: list[Record]) -> list[Record]:
+        """What arrives up to the last of these records."""
+        draw, later, passed = self._draw, self._later, self._passed
+        until_passed, until_key, spoil_at = self._until_passed, self._until_key, self._spoil_at
+        arriving: list[Record] = []
         for record in records:
-            feed = record.feed
-            if self._later and self._later[0][0] <= record.arrival_us:
-                yield from self._due(record.arrival_us)
-            if record.op == TOMBSTONE:
-                if held_delete is None:
-                    yield record
-                else:
-                    self._follow(held_delete, record)
+            # all at once: each access by name costs a third of it
+            feed, key, _, _, _, arrival_us, op, _, _ = record
+            if later and later[0][0] <= arrival_us:
+                arriving += self.due(arrival_us)
+            if op == TOMBSTONE and self._held_delete:
+                # it comes right after its delete, however that travels
+                delete = self._held_delete[0]
+                self._held_delete.append(moved(record, delete.arrival_us, delete.flaw))
                 continue
-            fate = draw()
-            if fate < disordered:
+            fate = draw() if op != TOMBSTONE else 1.0
+            if fate < self._disordered:
                 held = self._hold(record, fate)
-                held_delete = held if record.op == "d" else None
+                self._held_delete = held if op == "d" else []
                 continue
-            held_delete = None
-            yield record
-            if fate < repeated:
-                yield from self._repeat(record)
-            if feed in until_spoiled:
-                until_spoiled[feed] -= 1
-                if until_spoiled[feed] <= 0:
-                    until_spoiled[feed] = self._spoil_every[feed]
-                    yield self._spoiled(record)
-            if self._overtaken[feed]:
-                yield from self._overtake(record)
-            if self._overtaken_by_key and (feed, record.key) in self._overtaken_by_key:
-                overtaken = self._overtaken_by_key.pop((feed, record.key))
-                yield overtaken._replace(arrival_us=record.arrival_us)
-        yield from self._due(None)
+            arriving.append(record)
+            if op == "d":
+                self._held_delete = []
+            if fate < self._repeated:
+                arriving += self._repeat(record)
+            passed[feed] = number = passed[feed] + 1
+            if number == spoil_at[feed]:
+                spoil_at[feed] += self._spoil_every[feed]
+                arriving.append(self._spoiled(record))
+            if number in until_passed[feed]:
+                for overtaken in until_passed[feed].pop(number):
+                    arriving += _let_go(overtaken, arrival_us)
+            if key in until_key[feed]:
+                arriving += _let_go(until_key[feed].pop(key), arrival_us)
+        return arriving
 
-    def _due(self, now_us: int | None) -> Iterator[Record]:
-        """What is due by a time, or all of it."""
-        while self._later and (now_us is None or self._later[0][0] <= now_us):
-            record = heapq.heappop(self._later)[2]
-            if record.flaw == OUT_OF_ORDER:
-                yield from self._still_waiting(record)
-            else:
-                yield record
+    def due(self, now_us: int) -> list[Record]:
+        """What was kept back, as far as it is due by a time."""
+        arriving: list[Record] = []
+        while self._later and self._later[0][0] <= now_us:
+            at_us, _, held = heapq.heappop(self._later)
+            if held:
+                by_key = self._until_key[held[0].feed]
+                if by_key.get(held[0].key) is held:
+                    del by_key[held[0].key]
+                arriving += _let_go(held, at_us)
+        return arriving
 
-    def _still_waiting(self, record: Record) -> Iterator[Record]:
-        """A record whose waiting time is over, unless it has been overtaken already."""
-        address = (record.feed, record.key)
-        if self._overtaken_by_key.get(address) is record:
-            yield self._overtaken_by_key.pop(address)
-        for entry in self._overtaken[record.feed]:
-            if entry.records[0] is record:
-                self._overtaken[record.feed].remove(entry)
-                for waiting in entry.records:
-                    yield waiting._replace(arrival_us=record.arrival_us)
-                return
-
-    def _hold(self, record: Record, fate: float) -> Record:
+    def _hold(self, record: Record, fate: float) -> _Held:
         """Keep a record back: it is late, or others overtake it."""
         if fate < self._settings.late:
             return self._delay(record, LATE, self._lateness(record))
         held = self._delay(record, OUT_OF_ORDER, _MAX_WAIT_US)
-        address = (record.feed, record.key)
-        may_wait = record.op not in ("", "d") and address not in self._overtaken_by_key
+        feed, key = record.feed, record.key
+        may_wait = record.op not in ("", "d") and key not in self._until_key[feed]
         if may_wait and self._draw() < 0.5:
-            self._overtaken_by_key[address] = held
+            self._until_key[feed][key] = held
         else:
-            count = 1 + int(self._draw() * self._settings.window)
-            self._overtaken[record.feed].append(_Overtaken(count, [held]))
+            number = self._passed[feed] + 1 + int(self._draw() * self._settings.window)
+            self._until_passed[feed].setdefault(number, []).append(held)
         return held
 
     def _lateness(self, record: Record) -> int:
@@ -169,33 +163,15 @@ class _Disturbance:
             least = VENDORS[record.feed].every_days * DAY_US
         return least + int(self._draw() ** 2 * (_MAX_LATE_US - least))
 
-    def _delay(self, record: Record, flaw: str, wait_us: int) -> Record:
-        delayed = record._replace(arrival_us=record.arrival_us + wait_us, flaw=flaw)
-        self._serial += 1
-        heapq.heappush(self._later, (delayed.arrival_us, self._serial, delayed))
-        return delayed
-
-    def _follow(self, delete: Record, tombstone: Record) -> None:
-        """A tombstone comes after its delete, however that travels."""
-        for entry in self._overtaken[delete.feed]:
-            if entry.records[0] is delete:
-                entry.records.append(tombstone._replace(flaw=delete.flaw))
-                return
-        self._delay(tombstone, delete.flaw, delete.arrival_us - tombstone.arrival_us)
-
-    def _overtake(self, record: Record) -> Iterator[Record]:
-        """Release what has been overtaken often enough, now that `record` has passed."""
-        waiting = self._overtaken[record.feed]
-        for entry in list(waiting):
-            entry.remaining -= 1
-            if entry.remaining == 0:
-                waiting.remove(entry)
-                for overtaken in entry.records:
-                    yield overtaken._replace(arrival_us=record.arrival_us)
+    def _delay(self, record: Record, flaw: str, wait_us: int) -> _Held:
+        at_us = record.arrival_us + wait_us
+        held = [moved(record, at_us, flaw)]
+        heapq.heappush(self._later, (at_us, next(self._serial), held))
+        return held
 
     def _repeat(self, record: Record) -> Iterator[Record]:
         if self._draw() < 0.5:
-            yield record._replace(flaw=DUPLICATE)
+            yield moved(record, record.arrival_us, DUPLICATE)
         else:
             wait = MINUTE_US + int(self._draw() ** 2 * _MAX_DUPLICATE_US)
             self._delay(record, DUPLICATE, wait)
@@ -207,6 +183,13 @@ class _Disturbance:
             raise TypeError("only text can be spoiled")
         value = spoil(record, text, self._draw())
         return record._replace(value=value, flaw=f"{MALFORMED}:{kind}")
+
+
+def _let_go(held: _Held, now_us: int) -> list[Record]:
+    """What was held, if it has not gone yet."""
+    gone = [moved(record, now_us, record.flaw) for record in held]
+    held.clear()
+    return gone
 
 
 # ---- how to spoil: topics ---------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 ENGAGEMENT_ONLINE_TXNS = {"LOW": (0, 2), "MEDIUM": (3, 10), "HIGH": (11, 40)}
 """Engagement level to the range of `number_of_online_txns` that means it."""
 
 
-class Category(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Category:
     """A merchant category.
 
     `median_cents` is the median purchase of an average customer, `sigma` its log-normal spread,

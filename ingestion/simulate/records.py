@@ -92,6 +92,13 @@ class Record(NamedTuple):
     flaw: str = ""
 
 
+def moved(record: Record, arrival_us: int, flaw: str) -> Record:
+    """The record as it arrives at another time, at a third of the cost of `_replace`."""
+    feed, key, value, entity, happened_us, _, op, image, _ = record
+    fields = (feed, key, value, entity, happened_us, arrival_us, op, image, flaw)
+    return tuple.__new__(Record, fields)
+
+
 class VendorFile(NamedTuple):
     """A vendor's file: `path` is relative to the landing folder, `flaws` are those of its rows."""
 
@@ -104,6 +111,8 @@ class VendorFile(NamedTuple):
 
 
 Delivery = Record | VendorFile
+Batch = list[Record] | VendorFile
+"""What is handed on at once: never nothing, and so little that it stays in the processor's cache."""
 
 
 DIGITS_2 = tuple(f"{number:02d}" for number in range(100))

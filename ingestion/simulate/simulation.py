@@ -67,11 +67,12 @@ class Report:
             self.feeds[delivery.feed] += delivery.rows
             self.flaws.update(delivery.flaws)
             return
-        self.feeds[delivery.feed] += 1
-        if delivery.flaw:
-            self.flaws[delivery.flaw] += 1
-        if delivery.op == "d" and not delivery.flaw.startswith((DUPLICATE, MALFORMED)):
-            self.deleted[delivery.feed] += 1
+        feed, _, _, _, _, _, op, _, flaw = delivery
+        self.feeds[feed] += 1
+        if flaw:
+            self.flaws[flaw] += 1
+        if op == "d" and not flaw.startswith((DUPLICATE, MALFORMED)):
+            self.deleted[feed] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it."""

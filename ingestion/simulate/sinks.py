@@ -108,13 +108,13 @@ def _temporary(path: Path) -> Path:
 
 def json_line(record: Record) -> bytes:
     """A record as one line of JSON."""
-    value = record.value
-    line: dict[str, object] = {"key": record.key}
+    _, key, value, _, _, arrival_us, _, _, _ = record
+    line: dict[str, str | int | None]
     if isinstance(value, bytes):
-        line["value_base64"] = base64.b64encode(value).decode()
+        text = base64.b64encode(value).decode()
+        line = {"key": key, "value_base64": text, "timestamp_ms": arrival_us // 1000}
     else:
-        line["value"] = value
-    line["timestamp_ms"] = record.arrival_us // 1000
+        line = {"key": key, "value": value, "timestamp_ms": arrival_us // 1000}
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 

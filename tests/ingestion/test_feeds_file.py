@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestion.cli import DEFAULT_FEEDS_FILE
 from ingestion.config import FileOptions, KafkaOptions, load_feeds, substitute
 from ingestion.errors import ConfigError
+from ingestion.options import DEFAULT_FEEDS_FILE
 
 KAFKA = "feeds:\n  a:\n    format: json\n    kafka:\n      topics: [t]\n"
 SERVERS = "      settings: {bootstrap.servers: 'h:1'}\n"

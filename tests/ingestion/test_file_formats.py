@@ -2,36 +2,52 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from ingestion import formats
-from ingestion.formats import Chunk, read_records
+from ingestion.config import FileOptions
+from ingestion.formats import Chunk, RejectedText, read_records
 
 
-def read(
-    content: bytes,
-    value_format: str,
-    key: Sequence[str] = (),
-    delimiter: str = ",",
-    limit: int = 10_000,
-) -> Chunk:
-    """Read a whole file; the chunks are put together."""
-    whole = Chunk([], [], [], [])
-    for chunk in read_records(io.BytesIO(content), value_format, delimiter, key, limit):
-        for total, part in zip(whole, chunk, strict=True):
-            total.extend(part)  # type: ignore[arg-type]  # the same field of both
+class Records(NamedTuple):
+    """All chunks of a file put together."""
+
+    positions: list[int]
+    keys: list[bytes | None]
+    values: list[bytes]
+    rejects: list[RejectedText]
+
+
+def chunks(
+    content: bytes, value_format: str, key: Sequence[str] = (), **settings: Any
+) -> Iterator[Chunk]:
+    name = settings.pop("name", "file")
+    options = FileOptions(Path(), **{"max_record_bytes": 10_000, **settings})
+    return read_records(io.BytesIO(content), name, value_format, options, key)
+
+
+def read(content: bytes, value_format: str, key: Sequence[str] = (), **settings: Any) -> Records:
+    """Read a whole file."""
+    whole = Records([], [], [], [])
+    for chunk in chunks(content, value_format, key, **settings):
+        whole.positions.extend(chunk.positions.to_pylist())
+        whole.keys.extend(k if k is None else k.encode() for k in chunk.keys.to_pylist())
+        whole.values.extend(v.encode() for v in chunk.values.to_pylist())
+        whole.rejects.extend(chunk.rejects)
     numbers = sorted(whole.positions + [r.position for r in whole.rejects])
     assert numbers == list(range(1, len(numbers) + 1))  # every record has its own number
     return whole
 
 
-def values(chunk: Chunk) -> list[str]:
+def values(chunk: Records) -> list[str]:
     return [v.decode() for v in chunk.values]
 
 
-def rejects(chunk: Chunk) -> list[tuple[int, str, str]]:
+def rejects(chunk: Records) -> list[tuple[int, str, str]]:
     return [(r.position, r.value.decode(errors="replace"), r.reason) for r in chunk.rejects]
 
 
@@ -75,7 +91,7 @@ def test_a_last_line_that_is_cut_off_is_rejected_as_such() -> None:
 
 def test_a_csv_row_becomes_an_object_of_texts() -> None:
     content = b'"id";"note"\r\n"1";"a ""b""; c\r\nd"\r\n\r\n2;\r\n'
-    found = read(content, "csv", ["id"], ";")
+    found = read(content, "csv", ["id"], delimiter=";")
     assert [json.loads(v) for v in found.values] == [
         {"id": "1", "note": 'a "b"; c\r\nd'},
         {"id": "2", "note": ""},
@@ -125,6 +141,13 @@ def test_a_stray_quote_before_quoted_rows_costs_its_line_and_no_other() -> None:
     found = read(b'"id";"b"\n"1";"a\n"2";"b"\n"3";"c"\n', "csv", delimiter=";")
     assert values(found) == ['{"id":"2","b":"b"}', '{"id":"3","b":"c"}']
     assert [(n, v) for n, v, _ in rejects(found)] == [(1, '"1";"a')]
+
+
+def test_a_quoted_field_over_too_many_lines_is_rejected() -> None:
+    lines = b"\n" * formats.MAX_LINES_PER_ROW
+    found = read(b'id,b\n1,2\n3,"' + lines + b'"\n4,5\n', "csv")
+    assert '{"id":"1","b":"2"}' in values(found)
+    assert rejects(found)[0] == (2, '3,"', "a quoted field is not closed")
 
 
 def test_a_file_cut_off_inside_quotes_keeps_the_rows_before() -> None:
@@ -225,7 +248,7 @@ def test_a_document_reads_the_same_in_blocks_of_any_size(monkeypatch: pytest.Mon
 
 def test_an_element_that_is_too_long_is_rejected_in_pieces_and_nothing_is_lost() -> None:
     long = b'{"id":"' + b"x" * 3_000_000 + b'"}'
-    found = read(b'[{"id":1},' + long + b"]", "json_document", limit=100_000)
+    found = read(b'[{"id":1},' + long + b"]", "json_document", max_record_bytes=100_000)
     assert values(found) == ['{"id":1}']
     assert max(len(r.value) for r in found.rejects) == 100_000
     assert b"".join(r.value for r in found.rejects) == long + b"]"
@@ -234,12 +257,13 @@ def test_an_element_that_is_too_long_is_rejected_in_pieces_and_nothing_is_lost()
 
 @pytest.mark.parametrize("value_format", ["csv", "ndjson", "json_document"])
 def test_a_long_file_comes_in_chunks(value_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "CHUNK_RECORDS", 10)
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", 100)
     objects = [b'{"id":%d}' % i for i in range(25)]
     content = {
-        "csv": b"id\n" + b"".join(b"%d\n" % i for i in range(25)),
+        "csv": b"id,n\n" + b"".join(b"%d,2\n" % i for i in range(25)),
         "ndjson": b"\n".join(objects),
         "json_document": b"[" + b",".join(objects) + b"]",
     }[value_format]
-    chunks = list(read_records(io.BytesIO(content), value_format, ",", (), 1_000))
-    assert [len(c.values) for c in chunks if c.values] == [10, 10, 5]
+    sizes = [len(c.values) for c in chunks(content, value_format)]
+    assert sum(sizes) == 25
+    assert max(sizes) < 25

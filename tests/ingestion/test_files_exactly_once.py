@@ -309,7 +309,7 @@ def test_a_second_process_does_not_plan_the_same_feed(lakehouse: Path, landing: 
     write(landing, "a.ndjson", '{"id":1}')
     feed = file_feed(landing)
     holder = files.FileSource(feed, feed.source, lakehouse / "ingest")  # type: ignore[arg-type]  # a file feed's
-    with holder._lock():
+    with holder.lock():
         result = land(feed, lakehouse, fail=True)
     assert result.error is not None
     assert "another process is landing this feed" in result.error
@@ -352,7 +352,7 @@ def test_a_large_batch_goes_through_the_disk_and_lands_the_same(
     lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "STAGING_BYTES", 1)
-    monkeypatch.setattr("ingestion.formats.CHUNK_RECORDS", 10)
+    monkeypatch.setattr("ingestion.formats._BLOCK_BYTES", 100)
     lines = [f'{{"id":{i}}}' if i % 7 else "broken" for i in range(100)]
     write(landing, "a.ndjson", *lines)
     land(file_feed(landing), lakehouse)
