@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 RUNS = 5
-SIZES = ((2000, 180),)
+SIZES = ((400, 120), (2000, 180))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import accumulate, chain, count
+from itertools import accumulate, count
 from math import log
 
 from ingestion.simulate.draws import (
@@ -35,7 +35,6 @@ from ingestion.simulate.envelopes import (
     PURCHASE_TRENDS,
     Table,
     envelope,
-    lsn_text,
 )
 from ingestion.simulate.personas import (
     CATEGORIES,
@@ -113,7 +112,10 @@ class Lifecycle:
 
 LIFECYCLE = Lifecycle()
 
-_SPREADS = {c.sigma: lognormal_table(c.sigma) for c in CATEGORIES}
+_AMOUNTS = {
+    c.code: [c.median_cents * factor // 1000 for factor in lognormal_table(c.sigma)]
+    for c in CATEGORIES
+}
 _LEVELS = lognormal_table(0.35)
 _ACTIVITY = lognormal_table(0.45)
 
@@ -157,6 +159,7 @@ _DEPARTMENTS = {
     "5942": ("books",),
 }
 _REPORTED = {"4511", "7011", "5812", *_DEPARTMENTS}
+_EVENTS = {"7922", "7941"}
 
 
 @dataclass(slots=True)
@@ -240,7 +243,7 @@ _Action = tuple[int, int, Callable[..., None], tuple[object, ...]]
 
 
 class Bank:
-    """The simulated bank. `records()` runs it, once."""
+    """The simulated bank. `batches()` runs it, once."""
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle = LIFECYCLE) -> None:
         self.settings = settings
@@ -268,20 +271,20 @@ class Bank:
         self._out: list[Record] = []
         # the database's log, and how far the capture of changes got
         self._lsn = 26_708_096
-        self._last_commit_lsn = lsn_text(self._lsn)
+        self._last_commit_lsn = NO_LSN
         self._tx_id = 747
         self._captured_us = 0
         self._ids: dict[str, Iterator[int]] = defaultdict(lambda: count(1))
+        self._card_ids = self._ids["card"]
         self._customers: list[_Customer] = []
 
     # ---- the run ------------------------------------------------------------------------------
 
-    def records(self) -> Iterator[Record]:
-        """All records in the order in which they happened."""
-        return chain.from_iterable(self._batches())
+    def batches(self) -> Iterator[list[Record]]:
+        """All records in the order in which they happened, a few at a time.
 
-    def _batches(self) -> Iterator[list[Record]]:
-        """The same a few at a time: what is written at once is still in the processor's cache."""
+        What an action writes is in one batch.
+        """
         self._found()
         self._take_snapshot()
         for day, agenda in enumerate(self._calendar):
@@ -295,7 +298,8 @@ class Bank:
                     yield self._out
                     self._out = []
             agenda.clear()
-        yield self._out
+        if self._out:
+            yield self._out
 
     def _schedule(self, at_us: int, action: Callable[..., None], *arguments: object) -> None:
         """Run an action later; what lies after the period never happens."""
@@ -500,7 +504,7 @@ class Bank:
     def _begin(self) -> None:
         """Start a database transaction: the changes written next share it."""
         self._tx_id += 1
-        self._last_commit_lsn = lsn_text(self._lsn)
+        self._last_commit_lsn = f'\\"{self._lsn}\\"'
         self._lsn += 48
 
     def _arrival(self, at: int) -> int:
@@ -552,19 +556,25 @@ class Bank:
         self._out.append(Record(table.name, key, value, key, at, arrival, "r", after))
 
     def _write_card(
-        self, op: str, number: int, kind: str, purchase: _Purchase, cents: int, at: int
+        self,
+        op: str,
+        number: int,
+        kind: str,
+        original: int | str,
+        c: _Customer,
+        merchant: str,
+        code: str,
+        cents: int,
+        transacted_us: int,
+        at: int,
     ) -> None:
         """A purchase, or what gives some of it back, in a transaction of its own."""
-        c = purchase.customer
-        original, transacted_us = (
-            ("null", purchase.at_us) if kind == "purchase" else (purchase.id, at)
-        )
         after = (
-            f'{{"transaction_id":{number},"account_id":{c.accounts[1].id},'
-            f'"customer_id":{c.id},"transaction_type":"{kind}",'
-            f'"original_transaction_id":{original},"merchant_name":"{purchase.merchant}",'
-            f'"merchant_category_code":"{purchase.category.code}","amount":"{money(cents)}",'
-            f'"currency":"USD","transacted_at":{transacted_us},"updated_at":{at}}}'
+            f'{{"transaction_id":{number},"account_id":{c.accounts[1].id},"customer_id":{c.id},'
+            f'"transaction_type":"{kind}","original_transaction_id":{original},'
+            f'"merchant_name":"{merchant}","merchant_category_code":"{code}",'
+            f'"amount":"{money(cents)}","currency":"USD","transacted_at":{transacted_us},'
+            f'"updated_at":{at}}}'
         )
         self._begin()
         self._write(CARD_TRANSACTIONS, op, number, after, at)
@@ -685,26 +695,24 @@ class Bank:
         draw = self._draw
         wanted = self._wanted[c.persona.name]
         category = wanted[int(draw() * len(wanted))]
-        merchants = category.merchants
+        code, merchants, amounts = category.code, category.merchants, _AMOUNTS[category.code]
         # most people have a favourite
-        favourite = (c.id * 7 + int(category.code)) % len(merchants)
-        merchant = merchants[favourite if draw() < 0.6 else int(draw() * len(merchants))]
-        spread = _SPREADS[category.sigma]
-        usual = category.median_cents * c.spend_pm // 1000
-        cents = _price(usual * spread[int(draw() * len(spread))] // 1000, category)
-        if category.code in ("7922", "7941"):
+        favourite = draw() < 0.6
+        merchant = merchants[(c.id * 7 if favourite else int(draw() * 60)) % len(merchants)]
+        cents = _price(amounts[int(draw() * 512)] * c.spend_pm // 1000, category.prices)
+        if code in _EVENTS:
             tickets = between(draw, 1, 4)
-            cents = _price(cents * tickets // 2, category)
-            self._visit_event(at, c, category, tickets, cents)
-        purchase = _Purchase(next(self._ids["card"]), c, category, merchant, cents, at)
+            cents = _price(cents * tickets // 2, category.prices)
+            self._visit_event(at, c, code, tickets, cents)
+        number = next(self._card_ids)
         c.card_owed += cents
-        self._write_card("c", purchase.id, "purchase", purchase, cents, at)
-        if category.code in _REPORTED:
-            self._tell_vendor(at, c, category, cents)
+        self._write_card("c", number, "purchase", "null", c, merchant, code, cents, at, at)
+        if code in _REPORTED:
+            self._tell_vendor(at, c, code, cents)
 
         fate = draw()
         if fate < self._eventful:
-            self._plan_aftermath(at, purchase, fate)
+            self._plan_aftermath(at, _Purchase(number, c, category, merchant, cents, at), fate)
 
     def _plan_aftermath(self, at: int, purchase: _Purchase, fate: float) -> None:
         """At most one thing happens to a purchase, so a refund never exceeds what was paid."""
@@ -741,7 +749,19 @@ class Bank:
         if purchase.customer.status == "deleted":
             return
         purchase.customer.card_owed -= cents
-        self._write_card("c", next(self._ids["card"]), kind, purchase, cents, at)
+        number = next(self._card_ids)
+        self._write_card(
+            "c",
+            number,
+            kind,
+            purchase.id,
+            purchase.customer,
+            purchase.merchant,
+            purchase.category.code,
+            cents,
+            at,
+            at,
+        )
 
     def _correct(self, at: int, purchase: _Purchase) -> None:
         if purchase.customer.status == "deleted":
@@ -754,8 +774,18 @@ class Bank:
         else:
             others = [c for c in CATEGORIES if c.code != purchase.category.code]
             purchase.category = pick(draw, others)
-        cents = purchase.amount
-        self._write_card("u", purchase.id, "purchase", purchase, cents, at)
+        self._write_card(
+            "u",
+            purchase.id,
+            "purchase",
+            "null",
+            purchase.customer,
+            purchase.merchant,
+            purchase.category.code,
+            purchase.amount,
+            purchase.at_us,
+            at,
+        )
 
     def _remove(self, at: int, purchase: _Purchase) -> None:
         if purchase.customer.status == "deleted":
@@ -951,12 +981,10 @@ class Bank:
             wait = between(draw, 3_000, 80_000) * 1000
             self._schedule(at + wait, self._click, c, clicks - 1, pick(draw, pages))
 
-    def _visit_event(
-        self, at: int, c: _Customer, category: Category, tickets: int, cents: int
-    ) -> None:
+    def _visit_event(self, at: int, c: _Customer, code: str, tickets: int, cents: int) -> None:
         """Tickets were bought: the box office reports it, and the customer's pattern grows."""
         draw, trends = self._draw, c.trends
-        if category.code == "7941":
+        if code == "7941":
             kind = "sport"
             trends.sport += 1
         elif draw() < c.persona.concert_share:
@@ -971,9 +999,9 @@ class Bank:
         refresh_at = at + int((0.2 + 5 * draw()) * HOUR_US)
         self._schedule(refresh_at, self._update_trends, c)
 
-    def _tell_vendor(self, at: int, c: _Customer, category: Category, cents: int) -> None:
+    def _tell_vendor(self, at: int, c: _Customer, code: str, cents: int) -> None:
         """Some of what is paid by card is reported by a partner too."""
-        draw, code = self._draw, category.code
+        draw = self._draw
         if code in ("4511", "7011") and draw() < 0.7:
             trip = "hotel" if code == "7011" else "cruise" if cents > 90_000 else "flight"
             nights = 0 if trip == "flight" else between(draw, 1, 7)
@@ -1027,13 +1055,13 @@ def _trends_row(c: _Customer) -> str:
     )
 
 
-def _price(cents: int, category: Category) -> int:
-    """An amount as a shop of this category would ask it."""
-    if category.prices == "whole":
+def _price(cents: int, ending: str) -> int:
+    """An amount as a shop would ask it whose prices end like this."""
+    if ending == "whole":
         return max(100, (cents + 50) // 100 * 100)
-    if category.prices == "99":
+    if ending == "99":
         return cents // 100 * 100 + 99
-    return max(50, cents)
+    return cents if cents > 50 else 50
 
 
 def _shopping_list(persona: Persona, day: date) -> tuple[float, list[Category]]:

@@ -57,11 +57,6 @@ class Table:
         return "{" + ",".join(fields) + "}"
 
 
-def lsn_text(lsn: int) -> str:
-    """An lsn as it stands in `source.sequence`: text within text."""
-    return f'\\"{lsn}\\"'
-
-
 def _connect_schema(topic: str, columns: tuple[Column, ...]) -> str:
     """The `schema` half of a record written with schemas.enable=true."""
     fields = [

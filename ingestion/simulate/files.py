@@ -11,12 +11,12 @@ from typing import Any
 
 from ingestion.simulate.bank import Settings
 from ingestion.simulate.imperfections import CUT_OFF_FILE
-from ingestion.simulate.records import DAY_US, VENDORS, Delivery, Record, Vendor, VendorFile
+from ingestion.simulate.records import DAY_US, VENDORS, Batch, Record, Vendor, VendorFile
 
 
 def bundle(
-    records: Iterable[Record], settings: Settings, *, cut_off_file: bool
-) -> Iterator[Delivery]:
+    batches: Iterable[list[Record]], settings: Settings, *, cut_off_file: bool
+) -> Iterator[Batch]:
     """Topic records as they are; vendors' rows as files, each at the end of its days.
 
     With `cut_off_file` the first file of the vendor of JSON arrays comes a second time, under
@@ -52,14 +52,21 @@ def bundle(
                     yield from close(feed)
             next_close = min(closes.values())
 
-    for record in records:
-        feed, arrival_us = record[0], record[5]
-        if arrival_us >= next_close:
-            yield from close_until(arrival_us)
-        if feed in rows:
-            rows[feed].append(record)
-        else:
-            yield record
+    for records in batches:
+        passing: list[Record] = []
+        for record in records:
+            feed, arrival_us = record[0], record[5]
+            if arrival_us >= next_close:
+                if passing:
+                    yield passing
+                    passing = []
+                yield from close_until(arrival_us)
+            if feed in rows:
+                rows[feed].append(record)
+            else:
+                passing.append(record)
+        if passing:
+            yield passing
     while any(rows.values()):
         yield from close_until(next_close)
 

@@ -96,29 +96,32 @@ class _Disturbance:
         self._spoil_at = {feed: max(1, every // 2) for feed, every in self._spoil_every.items()}
 
     def pass_on(self, records: list[Record]) -> list[Record]:
-        """What arrives up to the last of these records."""
-        draw, later, passed = self._draw, self._later, self._passed
+        """What arrives up to the last of these records; a delete's tombstone is among them too."""
+        settings, draw, later, passed = self._settings, self._draw, self._later, self._passed
         until_passed, until_key, spoil_at = self._until_passed, self._until_key, self._spoil_at
+        disordered = settings.late + settings.out_of_order
+        repeated = disordered + settings.duplicates
+        held: _Held | None = None
         arriving: list[Record] = []
         for record in records:
             # all at once: each access by name costs a third of it
             feed, key, _, _, _, arrival_us, op, _, _ = record
             if later and later[0][0] <= arrival_us:
                 arriving += self.due(arrival_us)
-            if op == TOMBSTONE and self._held_delete:
+            if op == TOMBSTONE:
                 # it comes right after its delete, however that travels
-                delete = self._held_delete[0]
-                self._held_delete.append(moved(record, delete.arrival_us, delete.flaw))
+                if held:
+                    held.append(moved(record, held[0].arrival_us, held[0].flaw))
+                else:
+                    arriving.append(record)
                 continue
-            fate = draw() if op != TOMBSTONE else 1.0
-            if fate < self._disordered:
+            fate = draw()
+            if fate < disordered:
                 held = self._hold(record, fate)
-                self._held_delete = held if op == "d" else []
                 continue
+            held = None
             arriving.append(record)
-            if op == "d":
-                self._held_delete = []
-            if fate < self._repeated:
+            if fate < repeated:
                 arriving += self._repeat(record)
             passed[feed] = number = passed[feed] + 1
             if number == spoil_at[feed]:
@@ -169,12 +172,12 @@ class _Disturbance:
         heapq.heappush(self._later, (at_us, next(self._serial), held))
         return held
 
-    def _repeat(self, record: Record) -> Iterator[Record]:
+    def _repeat(self, record: Record) -> list[Record]:
+        """The record again, at once or later."""
         if self._draw() < 0.5:
-            yield moved(record, record.arrival_us, DUPLICATE)
-        else:
-            wait = MINUTE_US + int(self._draw() ** 2 * _MAX_DUPLICATE_US)
-            self._delay(record, DUPLICATE, wait)
+            return [moved(record, record.arrival_us, DUPLICATE)]
+        self._delay(record, DUPLICATE, MINUTE_US + int(self._draw() ** 2 * _MAX_DUPLICATE_US))
+        return []
 
     def _spoiled(self, record: Record) -> Record:
         kind, spoil = next(self._spoilers[record.feed])

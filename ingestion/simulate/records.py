@@ -112,7 +112,7 @@ class VendorFile(NamedTuple):
 
 Delivery = Record | VendorFile
 Batch = list[Record] | VendorFile
-"""What is handed on at once: never nothing, and so little that it stays in the processor's cache."""
+"""What is handed on at once; few records, so that they stay in the processor's cache."""
 
 
 DIGITS_2 = tuple(f"{number:02d}" for number in range(100))

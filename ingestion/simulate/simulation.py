@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from itertools import islice
+from itertools import chain
+from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
@@ -15,10 +16,11 @@ from ingestion.simulate.bank import LIFECYCLE, Bank, Settings
 from ingestion.simulate.draws import stream
 from ingestion.simulate.files import bundle, parse_row
 from ingestion.simulate.imperfections import DUPLICATE, MALFORMED, Imperfections, disturb
-from ingestion.simulate.records import TOPICS, Delivery, Record, VendorFile
+from ingestion.simulate.records import TOPICS, Batch, Delivery, Record, VendorFile
 from ingestion.simulate.sinks import Sink
 
 Row = dict[str, Any]
+_FEED, _FLAW = attrgetter("feed"), attrgetter("flaw")
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,18 @@ class Report:
         """Records generated and written per second of wall clock."""
         return round(self.records / self.seconds) if self.seconds else 0
 
-    def count(self, delivery: Delivery) -> None:
-        """Add one delivery."""
-        if isinstance(delivery, VendorFile):
+    def count(self, batch: Batch) -> None:
+        """Add what is handed on at once."""
+        if isinstance(batch, VendorFile):
             self.files += 1
-            self.feeds[delivery.feed] += delivery.rows
-            self.flaws.update(delivery.flaws)
+            self.feeds[batch.feed] += batch.rows
+            self.flaws.update(batch.flaws)
             return
-        feed, _, _, _, _, _, op, _, flaw = delivery
-        self.feeds[feed] += 1
-        if flaw:
-            self.flaws[flaw] += 1
-        if op == "d" and not flaw.startswith((DUPLICATE, MALFORMED)):
-            self.deleted[feed] += 1
+        self.feeds.update(map(_FEED, batch))
+        self.flaws.update(filter(None, map(_FLAW, batch)))
+        for record in batch:
+            if record[6] == "d" and not record.flaw.startswith((DUPLICATE, MALFORMED)):
+                self.deleted[record.feed] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
@@ -101,7 +102,7 @@ class Report:
 
 def undisturbed(settings: Settings) -> Iterator[Record]:
     """All records as they happened: nothing late, repeated or malformed."""
-    return Bank(settings).records()
+    return chain.from_iterable(Bank(settings).batches())
 
 
 def deliveries(
@@ -114,18 +115,42 @@ def deliveries(
     The bank itself is the same whatever the imperfections are. A part other than the whole costs
     a second run, to count.
     """
-    flaws = imperfections or Imperfections()
-    part = part or Part()
+    for batch in _batches(settings, imperfections or Imperfections(), part or Part()):
+        if isinstance(batch, VendorFile):
+            yield batch
+        else:
+            yield from batch
 
-    def everything() -> Iterator[Delivery]:
-        arriving = disturb(undisturbed(settings), flaws, stream(settings.seed, 2))
+
+def _batches(settings: Settings, flaws: Imperfections, part: Part) -> Iterator[Batch]:
+    def everything() -> Iterator[Batch]:
+        arriving = disturb(Bank(settings).batches(), flaws, stream(settings.seed, 2))
         return bundle(arriving, settings, cut_off_file=flaws.cut_off_file)
 
     if part.total == 1:
         return everything()
-    count = sum(1 for _ in everything())
+    count = sum(map(_size, everything()))
     first = count * (part.number - 1) // part.total
-    return islice(everything(), first, count * part.number // part.total)
+    return _section(everything(), first, count * part.number // part.total)
+
+
+def _size(batch: Batch) -> int:
+    return 1 if isinstance(batch, VendorFile) else len(batch)
+
+
+def _section(batches: Iterable[Batch], first: int, end: int) -> Iterator[Batch]:
+    """From the `first` delivery to the one before `end`."""
+    at = 0
+    for batch in batches:
+        if first <= at and at + _size(batch) <= end:
+            yield batch
+        elif not isinstance(batch, VendorFile):
+            cut = batch[max(first - at, 0) : max(end - at, 0)]
+            if cut:
+                yield cut
+        at += _size(batch)
+        if at >= end:
+            return
 
 
 def run(
@@ -139,12 +164,12 @@ def run(
     report = Report(settings, part or Part(), imperfections or Imperfections())
     started = clock()
     with sink:
-        for delivery in deliveries(settings, report.imperfections, report.part):
-            report.count(delivery)
-            if isinstance(delivery, VendorFile):
-                sink.file(delivery)
+        for batch in _batches(settings, report.imperfections, report.part):
+            report.count(batch)
+            if isinstance(batch, VendorFile):
+                sink.file(batch)
             else:
-                sink.record(delivery)
+                sink.records(batch)
     report.seconds = clock() - started
     return report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -24,8 +25,8 @@ class SinkError(Exception):
 class TopicWriter(Protocol):
     """Takes the records of the topics; complete only after `close`."""
 
-    def write(self, record: Record) -> None:
-        """Take one record."""
+    def write(self, records: Iterable[Record]) -> None:
+        """Take some records."""
 
     def close(self, *, failed: bool) -> None:
         """Finish, or give up after a failure."""
@@ -37,7 +38,7 @@ class Sink:
     def __init__(self, landing: Path, topics: TopicWriter) -> None:
         self._landing = landing
         self._topics = topics
-        self.record = topics.write
+        self.records = topics.write
 
     def __enter__(self) -> Self:
         return self
@@ -85,9 +86,10 @@ class JsonLines:
         except OSError as error:
             raise SinkError(f"cannot write topics to {folder}: {error.strerror}") from error
 
-    def write(self, record: Record) -> None:
-        """Take one record."""
-        self._files[record.feed].write(json_line(record))
+    def write(self, records: Iterable[Record]) -> None:
+        """Take some records."""
+        for record in records:
+            self._files[record[0]].write(json_line(record))
 
     def close(self, *, failed: bool) -> None:
         """Close the files and, unless writing failed, give them their names."""
@@ -176,8 +178,12 @@ class Kafka:
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         self._failure = self._failure or error
 
-    def write(self, record: Record) -> None:
-        """Queue one record; errors of earlier ones come up here or in `close`."""
+    def write(self, records: Iterable[Record]) -> None:
+        """Queue some records; errors of earlier ones come up here or in `close`."""
+        for record in records:
+            self._queue(record)
+
+    def _queue(self, record: Record) -> None:
         partition = partition_of(record.entity, self._partitions[record.feed])
         arguments: dict[str, Any] = {
             "key": record.key,
