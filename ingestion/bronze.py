@@ -4,10 +4,12 @@ A handle is kept for as long as a table is used, and a commit goes through the h
 transaction versions were read: only then does Delta refuse the second of two racing writers.
 """
 
+import fcntl
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BufferedRandom
@@ -23,9 +25,10 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from ingestion.errors import ConflictError, FeedError
+from ingestion.locations import Root, state_folder, under
 from ingestion.records import BRONZE_SCHEMA, QUARANTINE_SCHEMA, stamp
 
 Clock = Callable[[], datetime]
@@ -36,6 +39,9 @@ MAX_CONFLICTS = 10
 # Statistics only where readers prune: they keep a commit small however wide the value is.
 _BRONZE_STATISTICS = "batch_id,source,partition,position"
 _QUARANTINE_STATISTICS = f"feed,{_BRONZE_STATISTICS}"
+# Each commit lists all of the log that is kept, 15 microseconds a file: ten commits a second must
+# not pile up for the usual 30 days. Readers need what follows the last checkpoint, no more.
+_LOG_RETENTION = "interval 5 minutes"
 
 
 class TopicPartition(NamedTuple):
@@ -118,11 +124,14 @@ class Staging:
 class _Table:
     """A Delta table behind one handle."""
 
-    def __init__(self, path: Path, schema: pa.Schema, statistics: str) -> None:
+    def __init__(self, path: str, schema: pa.Schema, statistics: str) -> None:
         self.path, self._schema = path, schema
-        if not DeltaTable.is_deltatable(str(path)):
+        if not DeltaTable.is_deltatable(path):
             try:
-                settings = {"delta.dataSkippingStatsColumns": statistics}
+                settings = {
+                    "delta.dataSkippingStatsColumns": statistics,
+                    "delta.logRetentionDuration": _LOG_RETENTION,
+                }
                 DeltaTable.create(path, schema, mode="ignore", configuration=settings)
             except CommitFailedError:
                 pass  # another process has just created it
@@ -130,7 +139,10 @@ class _Table:
 
     def refresh(self) -> None:
         """See what other processes have committed."""
-        self._handle.update_incremental()
+        try:
+            self._handle.update_incremental()
+        except DeltaError:  # the log since this handle's version was cleaned up
+            self._handle = DeltaTable(self.path)
 
     def transaction(self, application: str) -> int | None:
         """Return the version of an application transaction, as this handle saw it."""
@@ -183,9 +195,9 @@ class _Table:
 class Bronze(_Table):
     """One feed's table of landed records."""
 
-    def __init__(self, lakehouse: Path, feed: str) -> None:
+    def __init__(self, lakehouse: Root, feed: str) -> None:
         """Open the feed's table, creating it if need be."""
-        super().__init__(lakehouse / "bronze" / feed, BRONZE_SCHEMA, _BRONZE_STATISTICS)
+        super().__init__(under(lakehouse, "bronze", feed), BRONZE_SCHEMA, _BRONZE_STATISTICS)
         self.feed = feed
 
     @property
@@ -227,9 +239,10 @@ class Bronze(_Table):
 class Quarantine(_Table):
     """The one table of rejected records of all feeds."""
 
-    def __init__(self, lakehouse: Path) -> None:
+    def __init__(self, lakehouse: Root) -> None:
         """Open the table, creating it if need be."""
-        super().__init__(lakehouse / "quarantine", QUARANTINE_SCHEMA, _QUARANTINE_STATISTICS)
+        path = under(lakehouse, "quarantine")
+        super().__init__(path, QUARANTINE_SCHEMA, _QUARANTINE_STATISTICS)
 
     def batch_id(self, feed: str) -> int:
         """The last batch of a feed that had rejects, whether it got into bronze or not."""
@@ -258,14 +271,20 @@ class Quarantine(_Table):
             transactions[_offset_id(feed, at)] = max(offset, self.next_offset(feed, at))
         self._append(rows, transactions)
 
-    def positions(self, feed: str, at: TopicPartition, start: int) -> set[int]:
-        """Return the offsets from `start` on that are already in the table."""
+    def positions(
+        self, feed: str, at: TopicPartition, start: int, *, gaps: bool = False
+    ) -> set[int]:
+        """Return the offsets from `start` on that are already in the table, or only those of gaps.
+
+        A gap has neither key nor value; every other reject has one of them.
+        """
         if self.next_offset(feed, at) <= start:
             return set()
         rows = self._query(
             "position",
             f"feed = '{feed}' and source = {_literal(at.topic)}"
-            f" and partition = {at.partition} and position >= {start}",
+            f" and partition = {at.partition} and position >= {start}"
+            + (" and key is null and value is null" if gaps else ""),
         )
         return {int(str(row["position"])) for row in rows}
 
@@ -285,13 +304,14 @@ class Quarantine(_Table):
         return Counter({str(row["feed"]): int(str(row["n"])) for row in rows})
 
 
-@dataclass(frozen=True)
 class Tables:
     """Where a feed lands: its bronze table, the quarantine, and the clock that stamps rows."""
 
-    bronze: Bronze
-    quarantine: Quarantine
-    clock: Clock
+    def __init__(self, lakehouse: Root, feed: str, clock: Clock) -> None:
+        """Open both tables, creating them if need be."""
+        self.bronze, self.quarantine = Bronze(lakehouse, feed), Quarantine(lakehouse)
+        self.clock = clock
+        self._state = state_folder(lakehouse)
 
     def refresh(self) -> None:
         """See what other processes have committed."""
@@ -311,6 +331,24 @@ class Tables:
         self.bronze.append(rows, batch_id, offsets, self.clock())
         size, seconds = rows.bytes + rejects.bytes, time.monotonic() - began
         return BatchResult(batch_id, rows.rows, rejects.rows, reasons, size, seconds)
+
+    @contextmanager
+    def in_turn(self, known: Mapping[TopicPartition, tuple[int | None, int]]) -> Iterator[None]:
+        """Commit within this block where several processes land parts of one feed.
+
+        Those of one machine wait for each other, since of two commits at once the second would be
+        refused. `known` is what was landed of each partition, and how far the quarantine was
+        looked at. Raise ConflictError if another process has landed or rejected more since.
+        """
+        with (self._state / f"{self.bronze.feed}.commit").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            self.refresh()
+            for at, (landed, looked_at) in known.items():
+                rejected = self.quarantine.next_offset(self.bronze.feed, at)
+                is_ahead = rejected > max(landed or 0, looked_at)
+                if self.bronze.next_offset(at) != landed or is_ahead:
+                    raise ConflictError(f"{at.topic}/{at.partition} was read by another process")
+            yield
 
 
 def _offset_id(feed: str, at: TopicPartition) -> str:

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import click
 import orjson
 
+from ingestion.broker import client_log
 from ingestion.config import Feed, feed_names, load_feeds
 from ingestion.errors import ConfigError
-from ingestion.kafka import client_log
 from ingestion.metrics import Metrics, serve
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.runner import FeedResult, run_continuous, run_once

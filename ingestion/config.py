@@ -22,6 +22,7 @@ FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document", "parquet")
 
 # The job's own guarantees rest on these; a feed may not set them.
 RESERVED_KAFKA_SETTINGS = (
+    "group.id",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "auto.offset.reset",
@@ -50,6 +51,7 @@ class KafkaOptions:
     settings: Mapping[str, str]
     pattern: str | None = None
     start: Mapping[str, Start] = field(default_factory=dict)
+    group: str = ""
     on_gap: str = "stop"
     discovery_seconds: float = 10
     batch_rows: int = 50_000
@@ -190,9 +192,6 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
     start = _starts(section)
     if topics and (unknown := set(start) - {"*", *topics}):
         raise section.error("start", f"names '{min(unknown)}', which is not among the topics")
-    on_gap = section.text("on_gap") or KafkaOptions.on_gap
-    if on_gap not in ("stop", "continue"):
-        raise section.error("on_gap", f"'{on_gap}' is unknown; use one of stop, continue")
     own = section.mapping("settings")
     settings = {str(k): _plain(v) for k, v in {**shared, **own}.items()}
     for reserved in RESERVED_KAFKA_SETTINGS:
@@ -205,7 +204,8 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
         settings=settings,
         pattern=pattern or None,
         start=start,
-        on_gap=on_gap,
+        group=section.text("group"),
+        on_gap=section.choice("on_gap", ("stop", "continue")),
         discovery_seconds=section.seconds("discovery_seconds", KafkaOptions.discovery_seconds),
         batch_rows=section.count("batch_rows", KafkaOptions.batch_rows),
         batch_bytes=section.count("batch_bytes", KafkaOptions.batch_bytes),

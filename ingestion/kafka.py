@@ -1,51 +1,49 @@
 """Kafka feeds: read each partition from the offset that bronze holds, up to what is there now or
 until told to stop.
 
-No consumer group decides anything: partitions are assigned by hand, and the only record of
-progress is the application transaction that is committed with the rows.
+The only record of progress is the application transaction that is committed with the rows.
+Partitions are assigned by hand: all of them, or those that a consumer group gives this process.
 """
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from confluent_kafka import (
-    OFFSET_INVALID,
-    TIMESTAMP_NOT_AVAILABLE,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-)
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient
 
-from ingestion.bronze import MAX_CONFLICTS, BatchResult, Bronze, Staging, Tables, TopicPartition
-from ingestion.config import Feed, KafkaOptions, Start
-from ingestion.errors import ConflictError, FeedError
-from ingestion.records import (
-    REJECT_SCHEMA,
-    ROW_SCHEMA,
-    Check,
-    Headers,
-    Reject,
-    as_text,
-    headers_array,
-    reject_rows,
-    text_headers,
-    timestamps,
-    value_check,
+from ingestion.broker import Broker
+from ingestion.bronze import (
+    MAX_CONFLICTS,
+    BatchResult,
+    Bronze,
+    Quarantine,
+    Staging,
+    Tables,
+    TopicPartition,
 )
+from ingestion.config import Feed, KafkaOptions
+from ingestion.errors import ConflictError, FeedError
+from ingestion.messages import Handled, decode
+from ingestion.places import (
+    Place,
+    address_of,
+    find_gap,
+    identity_key,
+    place_after,
+    start_offset,
+)
+from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Reject, reject_rows, value_check
 
 log = logging.getLogger(__name__)
-client_log = logging.getLogger(f"{__name__}.client")
 
 # Messages per call: large enough to be cheap, small enough that batch_bytes is not far exceeded.
 CONSUME = 1_000
@@ -53,10 +51,6 @@ CONSUME = 1_000
 MESSAGE_OVERHEAD = 1_000
 # No call waits longer than this, so that a stop is soon seen.
 WAIT_SECONDS = 0.2
-
-
-# Of one batch: what is already in quarantine from a try that did not get into bronze.
-Handled = Mapping[tuple[str, int], set[int]]
 
 
 class Follow(NamedTuple):
@@ -71,32 +65,6 @@ class Follow(NamedTuple):
     report_lags: Callable[[Mapping[TopicPartition, int]], None]
 
 
-class Gap(NamedTuple):
-    """Records that were not landed and cannot be read any more.
-
-    `anew`: from `resume` on the broker gives offsets that were landed before to other records.
-    """
-
-    reason: str
-    resume: int
-    anew: bool
-
-
-@dataclass
-class Place:
-    """Where a partition is read on, and the address under which its records land.
-
-    `facts` is what the next commit has to tell about it besides the position; `must_commit`: it
-    has to be told even if there is nothing to land.
-    """
-
-    address: TopicPartition
-    position: int
-    facts: dict[TopicPartition, int] = field(default_factory=dict)
-    must_commit: bool = False
-    gap: Reject | None = None
-
-
 class KafkaSource:
     """One Kafka feed."""
 
@@ -105,95 +73,35 @@ class KafkaSource:
         self.feed, self.options = feed, options
         self._check_value = value_check(feed.format, feed.key)
         self._spill = state_directory
-        self._consumer: Consumer | None = None
-        self._admin: AdminClient | None = None
-        self._last_error = "no answer"
+        self._connected: Broker | None = None
         self._heard_at = self._look_at = 0.0
         self.partitions: list[TopicPartition] = []
 
+    @property
+    def _broker(self) -> Broker:
+        if self._connected is None:
+            self._connected = Broker(self.feed, self.options)
+        return self._connected
+
     def check(self) -> None:
         """Connect, and find the topics' partitions. Raise ConfigError where that fails."""
-        if self._consumer is None:
-            self._consumer = self._connect()
-        self.partitions = self._discover(self._consumer)
-
-    def _discover(self, consumer: Consumer) -> list[TopicPartition]:
-        found = self._metadata(consumer)
-        pattern = self.options.pattern
-        if pattern is not None:
-            # Names that begin with __ are the broker's own.
-            names = sorted(t for t in found if re.fullmatch(pattern, t) and t[:2] != "__")
-            if not names:
-                log.warning("feed %s: no topic matches %s yet", self.feed.name, pattern)
-        else:
-            names = list(self.options.topics)
-        for topic in names:
-            if topic not in found or found[topic].error is not None:
-                servers = self.options.settings["bootstrap.servers"]
-                raise self.feed.error("kafka.topics", f"there is no topic '{topic}' at {servers}")
-        return [TopicPartition(t, p) for t in names for p in sorted(found[t].partitions)]
-
-    def _connect(self) -> Consumer:
-        settings = {
-            "group.id": f"ingest-{self.feed.name}",
-            "queued.max.messages.kbytes": 16_384,
-            **self.options.settings,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "allow.auto.create.topics": False,
-            "error_cb": self._note_error,
-        }
-        try:
-            return Consumer(settings, logger=client_log)
-        except KafkaException as error:
-            raise self.feed.error("kafka.settings", error.args[0].str()) from error
-
-    def _metadata(self, consumer: Consumer) -> Mapping[str, Any]:
-        """Ask for all topics: to ask for one by name may create it."""
-        try:
-            found = consumer.list_topics(timeout=self.options.connect_timeout_seconds)
-            return dict(found.topics)
-        except KafkaException as error:
-            consumer.poll(0)  # lets the client say why
-            servers = self.options.settings["bootstrap.servers"]
-            raise self.feed.error(
-                "kafka.settings.bootstrap.servers",
-                f"cannot reach a broker at {servers} ({self._last_error}); check both",
-            ) from error
-
-    def _topic_ids(self) -> dict[str, int]:
-        """Return 63 bits of each topic's id, which a topic that is made anew does not share.
-
-        Brokers before 2.8, and some that are not Apache Kafka, have none.
-        """
-        if self._admin is None:
-            self._admin = AdminClient(dict(self.options.settings), logger=client_log)
-        topics = sorted({at.topic for at in self.partitions})
-        if not topics:
-            return {}
-        timeout = self.options.connect_timeout_seconds
-        answers = self._admin.describe_topics(TopicCollection(topics), request_timeout=timeout)
-        ids = {}
-        for topic, answer in answers.items():
-            uuid = answer.result().topic_id
-            bits = uuid.get_most_significant_bits() ^ uuid.get_least_significant_bits()
-            if bits:
-                ids[topic] = bits & (2**63 - 1)
-        return ids
-
-    def _note_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._last_error = error.str()
+        self.partitions = self._broker.partitions()
 
     def close(self) -> None:
         """Disconnect."""
-        self._admin = None
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
+    def lag(self, bronze: Bronze) -> dict[str, int]:
+        """Return how many offsets lie between what is landed and the end."""
+        self.check()
+        messages = 0
+        for at in self.partitions:
+            low, high = self._broker.watermarks(at)
+            position = bronze.next_offset(address_of(at, bronze))
+            messages += high - (low if position is None else position)
+        return {"messages": messages}
 
     def land(self, tables: Tables, follow: Follow | None = None) -> Iterator[BatchResult]:
         """Land everything up to the end that each partition has now; yield each batch.
@@ -201,11 +109,11 @@ class KafkaSource:
         With `follow`, go on until it says stop; new topics and partitions are found meanwhile.
         """
         tables.refresh()
-        conflicts = 0
+        conflicts, seen = 0, tables.bronze.batch_id
         while True:
             try:
                 for result in self._drain(tables, follow):
-                    conflicts = 0
+                    conflicts, seen = 0, result.batch_id
                     yield result
                 if follow is None or follow.stop.is_set():
                     return
@@ -214,36 +122,23 @@ class KafkaSource:
                 if conflicts >= MAX_CONFLICTS:
                     raise
                 log.info("feed %s: %s; reading the positions again", self.feed.name, error)
-                seen = tables.bronze.batch_id
                 tables.refresh()
                 if follow is not None and tables.bronze.batch_id > seen:
                     conflicts = 0  # another process lands this feed: let it
                     follow.stop.wait(follow.trigger_seconds)
+            tables.refresh()
             self.check()
 
-    def lag(self, bronze: Bronze) -> dict[str, int]:
-        """Return how many offsets lie between what is landed and the end."""
-        self.check()
-        messages = 0
-        for at in self.partitions:
-            low, high = self._watermarks(at)
-            position = bronze.next_offset(_address(at, bronze))
-            messages += high - (low if position is None else position)
-        return {"messages": messages}
-
-    def _client(self) -> Consumer:
-        if self._consumer is None:
-            raise FeedError("not connected")
-        return self._consumer
-
-    def _watermarks(self, at: TopicPartition) -> tuple[int, int]:
-        """Return the first offset of a partition and the one after its last."""
-        low, high = self._client().get_watermark_offsets(
-            KafkaPartition(*at), timeout=self.options.connect_timeout_seconds
-        )
-        return low, high
-
     # --- where to read --------------------------------------------------------------------------
+
+    def _share(self, follow: Follow | None) -> list[TopicPartition]:
+        """Return the partitions to read: all, or what the group gives to this process."""
+        membership = self._broker.membership
+        if membership is None or follow is None:
+            return self.partitions
+        membership.join(sorted({at.topic for at in self.partitions}))
+        membership.poll()
+        return [at for at in self.partitions if at in membership.partitions]
 
     def _places(
         self,
@@ -253,12 +148,16 @@ class KafkaSource:
     ) -> dict[TopicPartition, Place]:
         """Return where to read on; raise where records are missing and the feed is to stop."""
         bronze = tables.bronze
-        begun = {at.topic for at in marks if bronze.next_offset(_address(at, bronze)) is not None}
+        begun = {
+            at.topic
+            for at in self.partitions
+            if bronze.next_offset(address_of(at, bronze)) is not None
+        }
         places = {}
         for at, (low, high) in marks.items():
-            address, topic_id = _address(at, bronze), ids.get(at.topic)
+            address, topic_id = address_of(at, bronze), ids.get(at.topic)
             position = bronze.next_offset(address)
-            known_id = bronze.next_offset(_identity(address))
+            known_id = bronze.next_offset(identity_key(address))
             if position is None:
                 places[at] = self._first_place(at, low, high, at.topic in begun, tables)
             elif (gap := find_gap(position, low, high, known_id, topic_id)) is None:
@@ -266,9 +165,13 @@ class KafkaSource:
             elif self.options.on_gap == "stop":
                 raise FeedError(f"{at.topic}/{at.partition}: {gap.reason}")
             else:
-                places[at] = _place_after(gap, position, at, bronze)
-            if topic_id is not None and bronze.next_offset(_identity(places[at].address)) is None:
-                places[at].facts[_identity(places[at].address)] = topic_id
+                places[at] = place_after(gap, position, at, bronze)
+            place = places[at]
+            place.landed = bronze.next_offset(place.address)
+            place.looked_at = tables.quarantine.next_offset(self.feed.name, place.address)
+            if topic_id is not None and bronze.next_offset(identity_key(place.address)) is None:
+                place.facts[identity_key(place.address)] = topic_id
+        self._see_resets(places)
         return places
 
     def _first_place(
@@ -283,7 +186,7 @@ class KafkaSource:
         if topic_begun or (found_later and at.topic not in options.start):
             return Place(at, low)
         start = options.start.get(at.topic, options.start.get("*", "earliest"))
-        position = start_offset(start, at.partition, low, high, lambda t: self._offset_at(at, t))
+        position = start_offset(start, at.partition, low, high, partial(self._broker.offset_at, at))
         if not low <= position <= high:
             raise self.feed.error(
                 "kafka.start",
@@ -292,25 +195,36 @@ class KafkaSource:
         # Otherwise the next run would begin somewhere else.
         return Place(at, position, must_commit=start != "earliest")
 
-    def _offset_at(self, at: TopicPartition, time_: datetime) -> int:
-        """Return the first offset that is not older; -1 (the end) where all are."""
-        asked = KafkaPartition(*at, int(time_.timestamp() * 1000))
-        (found,) = self._client().offsets_for_times(
-            [asked], timeout=self.options.connect_timeout_seconds
-        )
-        return int(found.offset)
+    def _see_resets(self, places: Mapping[TopicPartition, Place]) -> None:
+        """Say where somebody has reset the group's offsets: they do not decide what is read."""
+        membership = self._broker.membership
+        if membership is None:
+            return
+        timeout = self.options.connect_timeout_seconds
+        for at, offset in membership.set_by_others(list(places), timeout).items():
+            said = (
+                f"{at.topic}/{at.partition}: the offset of group '{self.options.group}' was set to"
+                f" {offset} by others; what is landed decides, so reading goes on at"
+                f" {places[at].position}"
+            )
+            if self.options.on_gap == "stop":
+                raise FeedError(f"{said} when on_gap is continue, or that offset is deleted")
+            log.warning("feed %s: %s", self.feed.name, said)
+        membership.note_landed({at: place.position for at, place in places.items()})
 
     # --- reading --------------------------------------------------------------------------------
 
     def _drain(self, tables: Tables, follow: Follow | None) -> Iterator[BatchResult]:
-        """Read on from the landed positions, batch by batch.
+        """Read on from the landed positions, batch by batch; one is committed while the next is
+        read.
 
         Return at the ends that the partitions had; with `follow`, when it says stop or when
         there are other partitions than before.
         """
-        consumer = self._client()
-        ids = self._topic_ids()
-        marks = {at: self._watermarks(at) for at in self.partitions}
+        broker, consumer = self._broker, self._broker.consumer
+        share = self._share(follow)
+        ids = broker.topic_ids(share)
+        marks = {at: broker.watermarks(at) for at in share}
         places = self._places(marks, ids, tables)
         if any(place.must_commit for place in places.values()):
             yield self._settle(places, tables)
@@ -326,32 +240,48 @@ class KafkaSource:
         open_ = set(positions)
         self._heard_at = time.monotonic()
         self._look_at = self._heard_at + self.options.discovery_seconds
+        commits = _Commits()
         consumer.assign([KafkaPartition(*at, start) for at, start in positions.items()])
         try:
             while open_ or follow is not None:
-                messages, ended = self._read_batch(consumer, open_, follow)
+                messages, ended, is_full = self._read_batch(consumer, open_, follow)
                 before, positions = positions, {**positions, **_positions(consumer, positions)}
                 # Offsets without a record (ends of transactions) are progress too.
                 moved = {at: p for at, p in positions.items() if p > before[at]}
                 if moved:
                     # What was read between two sights of one id is of that topic.
-                    if ids and self._topic_ids() != ids:
+                    if ids and broker.topic_ids(share) != ids:
                         raise ConflictError("a topic was deleted or created again")
-                    yield self._land_batch(messages, moved, places, handled, tables)
+                    batch = partial(self._land_batch, messages, moved, places, handled, tables)
+                    yield from commits.begin(batch)
                 if follow is not None:
+                    if not is_full or broker.membership is not None:
+                        yield from commits.end()
                     follow.report_lags(_lags(consumer, positions))
-                    if follow.stop.is_set() or self._look_again(consumer, positions, bool(moved)):
-                        return
+                    if follow.stop.is_set() or self._look_again(positions, share, follow, moved):
+                        break
                     continue
                 open_ -= {at for at in open_ if at in ended or positions[at] >= marks[at][1]}
                 consumer.pause([KafkaPartition(*at) for at in positions if at not in open_])
+            yield from commits.end()
+        except Exception:
+            yield from commits.end()
+            raise
         finally:
+            commits.close()
+            consumer.resume([KafkaPartition(*at) for at in positions])  # or they stay paused
             consumer.unassign()
 
     def _look_again(
-        self, consumer: Consumer, positions: Mapping[TopicPartition, int], moved: bool
+        self,
+        positions: Mapping[TopicPartition, int],
+        share: list[TopicPartition],
+        follow: Follow,
+        moved: Mapping[TopicPartition, int],
     ) -> bool:
-        """Now and then, see whether there are other partitions, and whether reading goes on."""
+        """See whether there are other partitions to read; now and then, whether reading goes on."""
+        if self._share(follow) != share:
+            return True
         now = time.monotonic()
         if moved:
             self._heard_at = now
@@ -359,23 +289,24 @@ class KafkaSource:
             return False
         self._look_at = now + self.options.discovery_seconds
         if now - self._heard_at > self.options.stall_timeout_seconds and any(
-            self._watermarks(at)[1] > position for at, position in positions.items()
+            self._broker.watermarks(at)[1] > position for at, position in positions.items()
         ):
             raise self._stalled()
-        return self._discover(consumer) != self.partitions
+        return self._broker.partitions() != self.partitions
 
     def _stalled(self) -> FeedError:
         return FeedError(
             f"the broker sent nothing for {self.options.stall_timeout_seconds} seconds"
-            f" ({self._last_error})"
+            f" ({self._broker.last_error})"
         )
 
     def _read_batch(
         self, consumer: Consumer, open_: set[TopicPartition], follow: Follow | None
-    ) -> tuple[list[Any], set[TopicPartition]]:
+    ) -> tuple[list[Any], set[TopicPartition], bool]:
         """Read until the batch is full or every open partition has ended.
 
         With `follow`, until the batch is full, the trigger's time has passed, or it says stop.
+        Return the messages, the partitions that have ended, and whether the batch is full.
         """
         batch: list[Any] = []
         size = 0
@@ -406,31 +337,40 @@ class KafkaSource:
             late = time.monotonic() >= deadline
             if follow is not None:
                 if late or follow.stop.is_set():
-                    break
+                    return batch, ended, False
             elif ended >= open_:
-                break
+                return batch, ended, False
             elif late:
                 raise self._stalled()
-        return batch, ended
+        return batch, ended, True
 
     # --- landing --------------------------------------------------------------------------------
 
     def _settle(self, places: Mapping[TopicPartition, Place], tables: Tables) -> BatchResult:
         """Commit where to begin or to go on, with a record in quarantine for each gap."""
-        offsets: dict[TopicPartition, int] = {}
+        settled = {at: place for at, place in places.items() if place.must_commit}
         gaps = []
-        for at, place in places.items():
-            if not place.must_commit:
-                continue
-            offsets |= {**place.facts, place.address: place.position}
-            place.facts.clear()
+        for at, place in settled.items():
             if place.gap is not None:
                 log.warning("feed %s: %s/%d: %s", self.feed.name, *at, place.gap.reason)
-                where = TopicPartition(place.gap.source, place.gap.partition)
-                first = place.gap.position
-                if first not in tables.quarantine.positions(self.feed.name, where, first):
-                    gaps.append(place.gap)
-        return self._commit(None, gaps, offsets, tables)
+                gaps += self._gap_records(place, place.gap, tables.quarantine)
+        positions = {at: place.position for at, place in settled.items()}
+        return self._commit(None, gaps, settled, positions, tables)
+
+    def _gap_records(self, place: Place, gap: Reject, quarantine: Quarantine) -> list[Reject]:
+        """Return the record of a gap, if it is not there yet: at the first offset without a reject.
+
+        Rejects of a batch that did not get in may lie where the gap begins.
+        """
+        where = TopicPartition(gap.source, gap.partition)
+        recorded = quarantine.positions(self.feed.name, where, gap.position, gaps=True)
+        rejected = quarantine.positions(self.feed.name, where, gap.position) - recorded
+        first = next(n for n in count(gap.position) if n not in rejected)
+        if where in place.facts:  # the former address ends after the record
+            place.facts[where] = first + 1
+        elif first >= place.position:
+            return []  # all that is gone had been rejected
+        return [] if first in recorded else [gap._replace(position=first)]
 
     def _land_batch(
         self,
@@ -442,21 +382,17 @@ class KafkaSource:
     ) -> BatchResult:
         names = {at: p.address.topic for at, p in places.items() if p.address.topic != at.topic}
         accepted, rejected = decode(messages, self._check_value, handled, names)
-        offsets: dict[TopicPartition, int] = {}
-        for at, position in moved.items():
-            offsets |= {**places[at].facts, places[at].address: position}
-        result = self._commit(accepted, rejected, offsets, tables)
-        for at in moved:
-            places[at].facts.clear()
-        return result
+        return self._commit(accepted, rejected, places, moved, tables)
 
     def _commit(
         self,
         accepted: pa.RecordBatch | None,
         rejected: list[Reject],
-        offsets: Mapping[TopicPartition, int],
+        places: Mapping[TopicPartition, Place],
+        reached: Mapping[TopicPartition, int],
         tables: Tables,
     ) -> BatchResult:
+        """Commit rows, rejects, and the position that each partition has reached."""
         self._spill.mkdir(parents=True, exist_ok=True)
         rows = Staging(ROW_SCHEMA, self._spill, 2 * self.options.batch_bytes)
         rejects = Staging(REJECT_SCHEMA, self._spill, 2 * self.options.batch_bytes)
@@ -464,83 +400,42 @@ class KafkaSource:
             rows.add(accepted)
         if rejected:
             rejects.add(reject_rows(rejected))
-        return tables.commit(tables.bronze.batch_id + 1, rows, rejects, offsets)
+        offsets: dict[TopicPartition, int] = {}
+        for at, position in reached.items():
+            offsets |= {**places[at].facts, places[at].address: position}
+        known = {places[at].address: (places[at].landed, places[at].looked_at) for at in reached}
+        membership = self._broker.membership
+        with nullcontext() if membership is None else tables.in_turn(known):
+            result = tables.commit(tables.bronze.batch_id + 1, rows, rejects, offsets)
+        for at, position in reached.items():
+            places[at].facts.clear()
+            places[at].landed = position
+        if membership is not None:
+            membership.note_landed(reached)
+        return result
 
 
-# A topic whose offsets begin anew lands under another name, `topic#2` and so on, because an address
-# stands once. No topic's name holds a #, so what is known of a partition is kept as further
-# "offsets", in the commit of its rows.
+class _Commits:
+    """Commits in a thread, one at a time, so that reading goes on meanwhile."""
 
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._under_way: Future[BatchResult] | None = None
 
-def _generation(at: TopicPartition) -> TopicPartition:
-    """Return what keeps how often a partition's offsets have begun anew, counted from 1."""
-    return TopicPartition(f"{at.topic}#", at.partition)
+    def begin(self, commit: Callable[[], BatchResult]) -> Iterator[BatchResult]:
+        """Begin a commit when the one before is done, which is yielded."""
+        yield from self.end()
+        self._under_way = self._pool.submit(commit)
 
+    def end(self) -> Iterator[BatchResult]:
+        """Wait for the commit under way, and yield it."""
+        if self._under_way is not None:
+            commit, self._under_way = self._under_way, None
+            yield commit.result()
 
-def _identity(address: TopicPartition) -> TopicPartition:
-    """Return what keeps the id of the topic that lands under an address."""
-    return TopicPartition(f"{address.topic}#id", address.partition)
-
-
-def _address(at: TopicPartition, bronze: Bronze) -> TopicPartition:
-    """Return the address under which a partition lands."""
-    return _numbered(at, bronze.next_offset(_generation(at)) or 1)
-
-
-def _numbered(at: TopicPartition, generation: int) -> TopicPartition:
-    return at if generation == 1 else TopicPartition(f"{at.topic}#{generation}", at.partition)
-
-
-def find_gap(
-    position: int, low: int, high: int, known_id: int | None, topic_id: int | None
-) -> Gap | None:
-    """Compare the landed position with what the partition holds; None: it can be read on."""
-    same_id = topic_id is not None and known_id == topic_id
-    if topic_id is not None and known_id is not None and not same_id:
-        return Gap(
-            f"the topic was deleted and created again (it has another id); what the former one"
-            f" held from offset {position} on was not landed",
-            low,
-            anew=True,
-        )
-    if position > high:
-        guess = "was its end cut off?" if same_id else "was the topic deleted and created again?"
-        return Gap(
-            f"landed up to offset {position}, but the partition ends at {high}: {guess}",
-            high if same_id else low,
-            anew=True,
-        )
-    if position < low:
-        return Gap(
-            f"offsets {position} to {low - 1} were deleted by the broker before they were landed",
-            low,
-            anew=False,
-        )
-    return None
-
-
-def _place_after(gap: Gap, position: int, at: TopicPartition, bronze: Bronze) -> Place:
-    """Return where to go on after a gap, which is recorded at the first missing offset."""
-    address = _address(at, bronze)
-    record = Reject(address.topic, at.partition, position, None, None, [], None, gap.reason)
-    if not gap.anew:
-        return Place(address, gap.resume, must_commit=True, gap=record)
-    generation = (bronze.next_offset(_generation(at)) or 1) + 1
-    # The former address ends after the record of the gap.
-    facts = {_generation(at): generation, address: position + 1}
-    return Place(_numbered(at, generation), gap.resume, facts, must_commit=True, gap=record)
-
-
-def start_offset(
-    start: Start, partition: int, low: int, high: int, offset_at: Callable[[datetime], int]
-) -> int:
-    """Return the offset that a `start` setting means; a partition it does not name: the first."""
-    if isinstance(start, datetime):
-        found = offset_at(start)
-        return high if found < 0 else found
-    if isinstance(start, Mapping):
-        return start.get(partition, low)
-    return high if start == "latest" else low
+    def close(self) -> None:
+        """Wait for the commit under way, if nobody did."""
+        self._pool.shutdown()
 
 
 def _lags(consumer: Consumer, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
@@ -559,72 +454,3 @@ def _positions(consumer: Consumer, at: Mapping[TopicPartition, int]) -> dict[Top
     return {
         TopicPartition(p.topic, p.partition): p.offset for p in found if p.offset > OFFSET_INVALID
     }
-
-
-def decode(
-    messages: list[Any],
-    check: Check,
-    handled: Handled,
-    names: Mapping[TopicPartition, str],
-) -> tuple[pa.RecordBatch, list[Reject]]:
-    """Split messages into rows to land and rejects, leaving out what is in quarantine already.
-
-    `names`: the source under which partitions land, where it is not the topic.
-    """
-    topics: list[str] = []
-    partitions: list[int] = []
-    offsets: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    headers: list[Headers | None] = []
-    times: list[int | None] = []
-    rejects: list[Reject] = []
-    for message in messages:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if handled and offset in handled.get((topic, partition), ()):
-            continue
-        if names:
-            topic = names.get(TopicPartition(topic, partition), topic)
-        key, value, raw_headers = message.key(), message.value(), message.headers()
-        kind, milliseconds = message.timestamp()
-        when = None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
-        named = text_headers(raw_headers) if raw_headers else None
-        reason = None if value is None else check(value)
-        if key is not None and not _is_utf8(key):
-            reason = reason or "the key is not valid UTF-8"
-        if reason is not None:
-            key_text, key_encoding = (None, []) if key is None else as_text(key, "key")
-            value_text, value_encoding = (None, []) if value is None else as_text(value, "value")
-            all_headers = [*(named or []), *key_encoding, *value_encoding]
-            rejects.append(
-                Reject(topic, partition, offset, key_text, value_text, all_headers, when, reason)
-            )
-            continue
-        topics.append(topic)
-        partitions.append(partition)
-        offsets.append(offset)
-        keys.append(key)
-        values.append(value)
-        headers.append(named)
-        times.append(when)
-    batch = pa.RecordBatch.from_arrays(
-        [
-            pa.array(topics, type=pa.string()),
-            pa.array(partitions, type=pa.int32()),
-            pa.array(offsets, type=pa.int64()),
-            pa.array(keys, type=pa.string()),
-            pa.array(values, type=pa.string()),
-            headers_array(headers),
-            timestamps(times),
-        ],
-        schema=ROW_SCHEMA,
-    )
-    return batch, rejects
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

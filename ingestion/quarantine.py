@@ -28,9 +28,9 @@ from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
 from ingestion.errors import ConfigError, ConflictError
 from ingestion.files import FileSource
 from ingestion.ledger import Ledger
+from ingestion.locations import state_folder
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Check, value_check
-from ingestion.runner import STATE_FOLDER
 
 # The formats whose quarantined text is a whole record. A row of a CSV file is not: it needs the
 # header of its file, so it is replayed by correcting the file.
@@ -130,7 +130,7 @@ def _between_batches(feed: Feed, lakehouse: Path) -> Iterator[Bronze]:
     """
     with ExitStack() as stack:
         if isinstance(feed.source, FileOptions):
-            state = lakehouse / STATE_FOLDER
+            state = state_folder(lakehouse)
             stack.enter_context(FileSource(feed, feed.source, state).lock())
             ledger = stack.enter_context(closing(Ledger(state / "ledger.sqlite")))
             bronze = Bronze(lakehouse, feed.name)

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from confluent_kafka import KafkaException
@@ -19,14 +18,13 @@ from ingestion.bronze import BatchResult, Bronze, Clock, Quarantine, Tables
 from ingestion.config import Feed, KafkaOptions
 from ingestion.files import FileSource
 from ingestion.kafka import Follow, KafkaSource
+from ingestion.locations import Root, state_folder
 from ingestion.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-# Beside the tables in the lakehouse: the ledger, the locks, and what a large batch spills.
-STATE_FOLDER = "ingest"
-
-# Of all feeds that are followed together: what their Kafka batches may hold.
+# Of all feeds that are followed together: what their Kafka batches may hold, one that is read and
+# one that is committed for each.
 FOLLOW_BYTES = 128 * 1024 * 1024
 # A feed that failed is tried again after the first of these, then after twice as long, and so on.
 RETRY_SECONDS = (1.0, 60.0)
@@ -62,16 +60,16 @@ class FeedResult:
     error: str | None = None
 
 
-def open_source(feed: Feed, lakehouse: Path) -> Source:
+def open_source(feed: Feed, lakehouse: Root) -> Source:
     """Return the source of a feed; nothing is connected or written yet."""
-    state = lakehouse / STATE_FOLDER
+    state = state_folder(lakehouse)
     if isinstance(feed.source, KafkaOptions):
         return KafkaSource(feed, feed.source, state)
     return FileSource(feed, feed.source, state)
 
 
 def run_once(
-    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Path, clock: Clock
+    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Root, clock: Clock
 ) -> list[FeedResult]:
     """Land everything that is there now for the given feeds, in their order.
 
@@ -80,10 +78,9 @@ def run_once(
     keep the others from landing: its result carries the error.
     """
     with _checked_sources(feeds, lakehouse) as sources:
-        quarantine = Quarantine(lakehouse)
-        bronze = {name: Bronze(lakehouse, name) for name in declared}
+        _make_tables(lakehouse, declared)
         return [
-            _land_feed(source, Tables(bronze[feed.name], quarantine, clock))
+            _land_feed(source, Tables(lakehouse, feed.name, clock))
             for feed, source in zip(feeds, sources, strict=True)
         ]
 
@@ -91,7 +88,7 @@ def run_once(
 def run_continuous(
     feeds: Sequence[Feed],
     declared: Sequence[str],
-    lakehouse: Path,
+    lakehouse: Root,
     clock: Clock,
     *,
     stop: threading.Event,
@@ -104,24 +101,29 @@ def run_continuous(
     feed was failing at the end.
     """
     with _checked_sources(feeds, lakehouse):
-        Quarantine(lakehouse)
-        for name in declared:
-            Bronze(lakehouse, name)
+        _make_tables(lakehouse, declared)
     with ThreadPoolExecutor(len(feeds)) as pool:
         workers = []
         for feed in feeds:
             follow = Follow(
                 stop,
                 feed.trigger_seconds,
-                FOLLOW_BYTES // len(feeds),
+                FOLLOW_BYTES // 2 // len(feeds),
                 partial(metrics.lag, feed.name),
             )
             workers.append(pool.submit(_follow_feed, feed, lakehouse, clock, follow, metrics))
         return [worker.result() for worker in workers]
 
 
+def _make_tables(lakehouse: Root, declared: Sequence[str]) -> None:
+    """Make the tables that do not exist yet, so that views over them work."""
+    Quarantine(lakehouse)
+    for name in declared:
+        Bronze(lakehouse, name)
+
+
 @contextmanager
-def _checked_sources(feeds: Sequence[Feed], lakehouse: Path) -> Iterator[list[Source]]:
+def _checked_sources(feeds: Sequence[Feed], lakehouse: Root) -> Iterator[list[Source]]:
     sources: list[Source] = []
     try:
         for feed in feeds:
@@ -184,7 +186,7 @@ def _land_feed(source: Source, tables: Tables) -> FeedResult:
 
 
 def _follow_feed(
-    feed: Feed, lakehouse: Path, clock: Clock, follow: Follow, metrics: Metrics
+    feed: Feed, lakehouse: Root, clock: Clock, follow: Follow, metrics: Metrics
 ) -> FeedResult:
     """Land what comes for one feed until `stop`; whatever fails is tried again from anew."""
     tally = _Tally(feed.name)
@@ -196,7 +198,7 @@ def _follow_feed(
         try:
             with metrics.up(feed.name):
                 source.check()
-                tables = Tables(Bronze(lakehouse, feed.name), Quarantine(lakehouse), clock)
+                tables = Tables(lakehouse, feed.name, clock)
                 tally.batch_id = tables.bronze.batch_id
                 for batch in _batches(source, tables, follow):
                     tally.add(batch)

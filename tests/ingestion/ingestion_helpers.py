@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,6 +126,7 @@ def crash_before_line(
     def on_call(frame: FrameType, event: str, argument: Any) -> Any:
         return on_line if frame.f_code in codes else None
 
+    threading.settrace(on_call)  # a commit runs in a thread of its own
     sys.settrace(on_call)
     try:
         yield reached
@@ -132,3 +134,4 @@ def crash_before_line(
         pass
     finally:
         sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]  # its stub does not know None

@@ -321,9 +321,7 @@ def test_what_another_process_landed_meanwhile_is_not_landed_again(
 ) -> None:
     write(landing, "a.ndjson", '{"id":1}', "broken")
     feed = file_feed(landing)
-    tables = bronze.Tables(
-        bronze.Bronze(lakehouse, "visits"), bronze.Quarantine(lakehouse), lambda: NOW
-    )
+    tables = bronze.Tables(lakehouse, "visits", lambda: NOW)
     land(feed, lakehouse)
     source = files.FileSource(feed, feed.source, lakehouse / "ingest")  # type: ignore[arg-type]  # a file feed's
     assert list(source.land(tables)) == []

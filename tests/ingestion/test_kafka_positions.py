@@ -20,11 +20,12 @@ from ingestion_helpers import (
     with_options,
 )
 
-from ingestion import bronze, kafka
+from ingestion import bronze, kafka, places
+from ingestion.broker import Broker
 from ingestion.bronze import Bronze, TopicPartition
 from ingestion.config import KafkaOptions, Start, load_feeds
 from ingestion.errors import ConfigError
-from ingestion.kafka import find_gap, start_offset
+from ingestion.places import find_gap, start_offset
 
 NewTopic = Callable[..., str]
 Send = Callable[..., None]
@@ -33,7 +34,7 @@ HOUR_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 GAP_PROTOCOL = [
     kafka.KafkaSource.land,
     kafka.KafkaSource._places,
-    kafka._place_after,
+    places.place_after,
     kafka.KafkaSource._settle,
     kafka.KafkaSource._commit,
     kafka.KafkaSource._drain,
@@ -272,7 +273,7 @@ def test_a_topic_made_anew_that_has_grown_past_the_landed_offset_is_known_by_its
 ) -> None:
     topic, other = new_topic(objects(0, 3)), new_topic(objects(0, 3))
     ids = {topic: 1, other: 1}  # the stand-in has none
-    monkeypatch.setattr(kafka.KafkaSource, "_topic_ids", lambda self: dict(ids))
+    monkeypatch.setattr(Broker, "topic_ids", lambda self, at: dict(ids))
     feed = kafka_feed(broker, topic, other)
     land(feed, lakehouse)
     make_anew(broker, topic, new_topic, objects(10, 16))
@@ -309,7 +310,7 @@ def test_what_was_read_while_a_topic_was_made_anew_is_read_again(
 ) -> None:
     topic = new_topic(objects(0, 3))
     answers = iter([{topic: 1}])  # at the beginning; at the commit it is another one
-    monkeypatch.setattr(kafka.KafkaSource, "_topic_ids", lambda self: next(answers, {topic: 2}))
+    monkeypatch.setattr(Broker, "topic_ids", lambda self, at: next(answers, {topic: 2}))
     assert land(kafka_feed(broker, topic), lakehouse).batches == 1
     assert Bronze(lakehouse, "events").next_offset(TopicPartition(f"{topic}#id", 0)) == 2
     assert_exactly_once(lakehouse, "events", 3)
@@ -325,14 +326,16 @@ def test_a_crash_while_a_gap_is_recorded_loses_and_repeats_nothing(
 ) -> None:
     topic = new_topic(objects(0, 7))
     delete_before(broker, topic, 5)
-    monkeypatch.setattr(kafka.KafkaSource, "_topic_ids", lambda self: {topic: 2})
+    monkeypatch.setattr(Broker, "topic_ids", lambda self, at: {topic: 2})
     feed = kafka_feed(broker, topic, on_gap="continue")
     number = 0
     while True:
         number += 3 * CRASH_STEP
         lakehouse = tmp_path / str(number)
         at = TopicPartition(topic, 0)
-        Bronze(lakehouse, "events").append([], 1, {at: 3, kafka._identity(at): 1 + (not anew)}, NOW)
+        Bronze(lakehouse, "events").append(
+            [], 1, {at: 3, places.identity_key(at): 1 + (not anew)}, NOW
+        )
         with crash_before_line(number, GAP_PROTOCOL, visits=2) as reached:
             land(feed, lakehouse)
         land(feed, lakehouse)

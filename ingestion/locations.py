@@ -1,0 +1,34 @@
+"""Where tables and files live: in folders of this machine, or under URLs of an object store."""
+
+import os
+import re
+from pathlib import Path
+
+# A folder, or the URL of one (`s3://`, `abfss://`, `gs://`), whose credentials the libraries take
+# from the environment.
+Root = Path | str
+
+# Beside the tables of a folder: the ledger, the locks, and what a large batch spills.
+_STATE_FOLDER = "ingest"
+
+
+def root(text: str) -> Root:
+    """Return what a setting names."""
+    return text.rstrip("/") if "://" in text else Path(text)
+
+
+def under(lakehouse: Root, *names: str) -> str:
+    """Return the place of a table."""
+    return "/".join([str(lakehouse), *names])
+
+
+def state_folder(lakehouse: Root) -> Path:
+    """Return the local folder for what a run must remember beside the tables.
+
+    For an object store INGEST_STATE names it, by default `ingest-state` where the job runs; if it
+    is lost it is made anew from the tables.
+    """
+    if isinstance(lakehouse, Path):
+        return lakehouse / _STATE_FOLDER
+    given = Path(os.environ.get("INGEST_STATE") or "ingest-state")
+    return given / re.sub(r"[^A-Za-z0-9]+", "-", lakehouse)
