@@ -51,6 +51,10 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+# Of a feed of files: the number of the ledger that planned the last batch. No topic is named so.
+LEDGER = TopicPartition("#ledger", 0)
+
+
 class LandedFile(NamedTuple):
     """A state of a file as the tables know it, with the batch that landed it."""
 

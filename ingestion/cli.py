@@ -21,6 +21,7 @@ import orjson
 from ingestion.broker import client_log
 from ingestion.config import Feed, feed_names, load_feeds
 from ingestion.errors import ConfigError
+from ingestion.locations import Root
 from ingestion.metrics import Metrics, serve
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.runner import FeedResult, run_continuous, run_once
@@ -84,7 +85,7 @@ def run(
     verbose: bool,
     as_json: bool,
     feeds_file: Path,
-    lakehouse: Path,
+    lakehouse: Root,
 ) -> None:
     """Land new records of all feeds, or of those given by --feed.
 
@@ -129,7 +130,7 @@ def run(
 
 
 def _run_until_signal(
-    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Path, metrics_port: int | None
+    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Root, metrics_port: int | None
 ) -> list[FeedResult]:
     """Run until the first SIGTERM or SIGINT; a second one ends the process at once."""
     stop, metrics = threading.Event(), Metrics()
@@ -164,7 +165,7 @@ def _now() -> datetime:
 @json_option
 @feeds_option
 @lakehouse_option
-def status(as_json: bool, feeds_file: Path, lakehouse: Path) -> None:
+def status(as_json: bool, feeds_file: Path, lakehouse: Root) -> None:
     """Show each feed's last batch, its rows and its lag. Writes nothing."""
     _set_up_logging(verbose=False)
     try:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from ingestion.errors import ConfigError
+from ingestion.locations import Root, root
 
 KAFKA_FORMATS = ("json", "debezium", "text")
 FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document", "parquet")
@@ -67,7 +68,7 @@ class FileOptions:
     An empty `quote` or `escape` is none. `columns` are those that a file is known to have.
     """
 
-    path: Path
+    path: Root
     glob: str = "*"
     delimiter: str = ","
     quote: str = '"'
@@ -93,6 +94,7 @@ class Feed:
     key: tuple[str, ...] = ()
     file: str = field(default="", compare=False)
     trigger_seconds: float = 1.0
+    retain_days: int | None = None
 
     def error(self, setting: str, fix: str) -> ConfigError:
         """Build the error for a wrong setting of this feed."""
@@ -119,6 +121,15 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 def feed_names(path: Path) -> list[str]:
     """Return the names of all declared feeds, in the order of the file."""
     return list(_read(path)["feeds"])
+
+
+def retentions(path: Path) -> dict[str, int | None]:
+    """Return `retain_days` of every declared feed; nothing else of a feed has to be right."""
+    found = {}
+    for name, given in _read(path)["feeds"].items():
+        section = _Section(str(path), name, "", given)
+        found[name] = section.count("retain_days", 0) or None
+    return found
 
 
 def load_feeds(
@@ -165,6 +176,7 @@ def _feed(
     value_format = top.text("format", required=True)
     key = top.texts("key")
     trigger_seconds = top.seconds("trigger_seconds", Feed.trigger_seconds)
+    retain_days = top.count("retain_days", 0) or None
     kafka, files = top.mapping("kafka"), top.mapping("files")
     top.finish()
     if bool(kafka) == bool(files):
@@ -178,7 +190,7 @@ def _feed(
         source = _kafka_options(_Section(path, name, "kafka.", kafka), shared)
     else:
         source = _file_options(_Section(path, name, "files.", files), value_format)
-    return Feed(name, value_format, source, key, path, trigger_seconds)
+    return Feed(name, value_format, source, key, path, trigger_seconds, retain_days)
 
 
 def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptions:
@@ -270,8 +282,7 @@ def _file_options(section: "_Section", value_format: str) -> FileOptions:
     if "/" in marker or marker == "*":
         raise section.error("marker", "must be a name, as in _SUCCESS or *.done")
     options = FileOptions(
-        # Not resolve(): a source keeps its name when a link in its path is turned elsewhere.
-        path=Path(os.path.abspath(section.text("path", required=True))),  # noqa: PTH100
+        path=_absolute(root(section.text("path", required=True))),
         glob=section.text("glob") or FileOptions.glob,
         **marks,
         encoding=_encoding(section),
@@ -286,6 +297,11 @@ def _file_options(section: "_Section", value_format: str) -> FileOptions:
     )
     section.finish()
     return options
+
+
+def _absolute(path: Root) -> Root:
+    """Not resolve(): a source keeps its name when a link in its path is turned elsewhere."""
+    return Path(os.path.abspath(path)) if isinstance(path, Path) else path  # noqa: PTH100
 
 
 def _encoding(section: "_Section") -> str:

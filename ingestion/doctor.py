@@ -9,12 +9,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+import obstore
 import orjson
 from deltalake import DeltaTable
+from obstore.exceptions import BaseError
+from obstore.store import from_url
 
 from ingestion.bronze import Bronze
 from ingestion.config import Feed, feed_names, load_feeds
 from ingestion.errors import ConfigError
+from ingestion.locations import Root, state_folder, under
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.runner import describe, open_source
 
@@ -43,7 +47,7 @@ class Finding:
 
 def examine(
     feeds_file: Path,
-    lakehouse: Path,
+    lakehouse: Root,
     env: Mapping[str, str],
     now: datetime,
     free_bytes: FreeBytes = lambda folder: shutil.disk_usage(folder).free,
@@ -62,11 +66,13 @@ def examine(
             yield Finding("settings", name, error.setting, error.fix)
         else:
             yield _source(feed, lakehouse)
-    yield from _folder(lakehouse, free_bytes)
-    yield _clock(names, lakehouse, now)
+    place = list(_lakehouse(lakehouse, free_bytes))
+    yield from place
+    if place[0].ok:
+        yield _clock(names, lakehouse, now)
 
 
-def _source(feed: Feed, lakehouse: Path) -> Finding:
+def _source(feed: Feed, lakehouse: Root) -> Finding:
     source = open_source(feed, lakehouse)
     try:
         source.check()
@@ -80,28 +86,50 @@ def _source(feed: Feed, lakehouse: Path) -> Finding:
     return Finding("source", feed.name, "can be read")
 
 
-def _folder(lakehouse: Path, free_bytes: FreeBytes) -> Iterator[Finding]:
-    folder = lakehouse
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            yield Finding("lakehouse", None, f"{folder} can be written")
-    except OSError as error:
-        said = f"{folder}: {error.strerror}"
-        yield Finding("lakehouse", None, said, "let this user write there, or name another folder")
-    free = free_bytes(folder)
+def _lakehouse(lakehouse: Root, free_bytes: FreeBytes) -> Iterator[Finding]:
+    """Try to write where the tables are; look for free disk where this machine has to have some."""
+    yield _bucket(lakehouse) if isinstance(lakehouse, str) else _folder(_existing(lakehouse))
+    free = free_bytes(_existing(state_folder(lakehouse)))
     said = f"{free / 1024**3:,.1f} GiB free"
     fix = "" if free >= FREE_BYTES else f"make room: {FREE_BYTES / 1024**3:.0f} GiB are needed"
     yield Finding("disk", None, said, fix)
 
 
-def _clock(names: list[str], lakehouse: Path, now: datetime) -> Finding:
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _folder(folder: Path) -> Finding:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Finding("lakehouse", None, f"{folder} can be written")
+    except OSError as error:
+        said = f"{folder}: {error.strerror}"
+        return Finding("lakehouse", None, said, "let this user write there, or name another folder")
+
+
+def _bucket(url: str) -> Finding:
+    name = "ingest-doctor"
+    try:
+        store = from_url(url)
+        obstore.put(store, name, b"")
+        obstore.delete(store, name)
+    except (BaseError, OSError, ValueError) as error:
+        said = f"{url}: {str(error).splitlines()[0]}"
+        return Finding("lakehouse", None, said, "check address, credentials and permissions")
+    return Finding("lakehouse", None, f"{url} can be written")
+
+
+def _clock(names: list[str], lakehouse: Root, now: datetime) -> Finding:
     """A clock that was set back would stamp new rows as older than the ones before them."""
     commits = [
         committed
         for name in names
-        if DeltaTable.is_deltatable(str(lakehouse / "bronze" / name))
+        if DeltaTable.is_deltatable(under(lakehouse, "bronze", name))
         if (committed := Bronze(lakehouse, name).statistics()[1]) is not None
     ]
     newest = max(commits, default=now)
@@ -115,7 +143,7 @@ def _clock(names: list[str], lakehouse: Path, now: datetime) -> Finding:
 @json_option
 @feeds_option
 @lakehouse_option
-def command(as_json: bool, feeds_file: Path, lakehouse: Path) -> None:
+def command(as_json: bool, feeds_file: Path, lakehouse: Root) -> None:
     """Check settings, sources, permissions, free disk and clock, and say how to mend them.
 
     Nothing is landed. Exit codes: 0 all is well, 1 something is to be mended.

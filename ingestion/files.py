@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
-import re
-import stat
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from ingestion.bronze import MAX_CONFLICTS, BatchResult, Bronze, Quarantine, Staging, Tables
+from ingestion.bronze import (
+    LEDGER,
+    MAX_CONFLICTS,
+    BatchResult,
+    Bronze,
+    LandedFile,
+    Quarantine,
+    Staging,
+    Tables,
+)
 from ingestion.config import Feed, FileOptions
 from ingestion.errors import ConflictError, FeedError
 from ingestion.formats import Chunk, read_records
@@ -36,13 +43,12 @@ from ingestion.records import (
     reject_rows,
     timestamps,
 )
+from ingestion.storage import storage
 
 log = logging.getLogger(__name__)
 
 # Held in memory per batch; more goes to a temporary file on the lakehouse's disk.
 STAGING_BYTES = 128 * 1024 * 1024
-
-_IGNORED_ENDINGS = (".tmp", ".part", "_")
 
 
 class FileUnusableError(Exception):
@@ -60,14 +66,13 @@ class FileSource:
     def __init__(self, feed: Feed, options: FileOptions, state_directory: Path) -> None:
         """Take the settings; nothing is opened or written before `land`."""
         self.feed, self.options, self._state = feed, options, state_directory
+        self._storage = storage(options.path)
         self._faults: list[str] = []
 
     def check(self) -> None:
-        """Raise ConfigError where the folder cannot be listed."""
-        if not self.options.path.is_dir():
-            raise self.feed.error("files.path", f"{self.options.path} is not a folder; create it")
-        if not os.access(self.options.path, os.R_OK | os.X_OK):
-            raise self.feed.error("files.path", f"{self.options.path} may not be read; permit it")
+        """Raise ConfigError where the files cannot be listed."""
+        if fault := self._storage.fault():
+            raise self.feed.error("files.path", fault)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -81,7 +86,7 @@ class FileSource:
             tables.refresh()  # what was committed before the lock was ours
             ledger = Ledger(self._state / "ledger.sqlite")
             try:
-                self._repair(ledger, tables.bronze, tables.quarantine)
+                self._repair(ledger, tables)
                 for batch_id in ledger.planned_batches(self.feed.name, tables.bronze.batch_id):
                     yield from self._land_plan(ledger, batch_id, tables)
                 for files in self._group(self._new_files(ledger, tables.clock())):
@@ -134,19 +139,37 @@ class FileSource:
                 ) from error
             yield
 
-    def _repair(self, ledger: Ledger, bronze: Bronze, quarantine: Quarantine) -> None:
-        """Rebuild the ledger where the tables know of batches that it does not."""
-        name = self.feed.name
-        if ledger.last_batch(name) >= bronze.batch_id:
+    def _repair(self, ledger: Ledger, tables: Tables) -> None:
+        """Rebuild the ledger where the tables know of batches that it does not.
+
+        It was lost, or another machine with a ledger of its own has landed the feed.
+        """
+        name, bronze, quarantine = self.feed.name, tables.bronze, tables.quarantine
+        last = bronze.next_offset(LEDGER)
+        if ledger.continues(name, last) and ledger.last_batch(name) >= bronze.batch_id:
+            return
+        ledger.take_over(name, (last or 0) + 1 + secrets.randbelow(2**40), last)
+        if not bronze.batch_id:
             return
         log.warning(
-            "feed %s: the ledger ends before batch %d of bronze; rebuilding it from the tables",
+            "feed %s: the ledger does not know batch %d of bronze; rebuilding it from the tables",
             name,
             bronze.batch_id,
         )
         landed = bronze.landed_files("true", bronze.batch_id)
         rejected = quarantine.landed_files(f"feed = '{name}'", bronze.batch_id)
         ledger.rebuild(name, bronze.batch_id, chain(landed, rejected))
+        if self.feed.retain_days:
+            self._count_as_landed(ledger, bronze.batch_id, tables.clock())
+
+    def _count_as_landed(self, ledger: Ledger, batch_id: int, now: datetime) -> None:
+        """Files whose rows may have been deleted for their age are not landed a second time."""
+        newest_ns = (now - timedelta(days=self.feed.retain_days or 0)).timestamp() * 1e9
+        old = [f for f in self._unplanned(ledger) if f.version == 0 and f.mtime_ns < newest_ns]
+        ledger.rebuild(self.feed.name, batch_id, (LandedFile(*f, batch_id) for f in old))
+        log.warning(
+            "feed %s: %d files older than retain_days count as landed", self.feed.name, len(old)
+        )
 
     # --- discovery ------------------------------------------------------------------------------
 
@@ -163,13 +186,14 @@ class FileSource:
 
         Only those are held in memory, however many files there are.
         """
-        states = self._discover()
+        states = self._storage.find(self.options.glob, self._faults.append)
         while part := list(islice(states, LOOKUP)):
             known = ledger.known(self.feed.name, [f.path for f in part]) if ledger else {}
             for state in part:
                 planned = known.get(state.path)
                 if planned is None:
-                    yield state
+                    if self._has_marker(state):
+                        yield state
                 elif planned[:3] == state[:3]:
                     continue
                 elif self.options.on_change == "land_again":
@@ -181,26 +205,13 @@ class FileSource:
                         state.path,
                     )
 
-    def _discover(self) -> Iterator[FileState]:
-        """List the files of the feed, those with their marker if one is asked for."""
+    def _has_marker(self, state: FileState) -> bool:
+        """Tell whether the marker stands beside a file, if one is asked for."""
         marker = self.options.marker
-        for entry in list_files(self.options.path, self.options.glob):
-            if marker:
-                wanted = Path(entry.path).with_name(marker.replace("*", entry.name))
-                if entry.name == marker or not wanted.exists():
-                    continue
-            try:
-                facts = entry.stat()
-            except FileNotFoundError:
-                continue  # gone since it was listed
-            if not stat.S_ISREG(facts.st_mode):
-                continue
-            try:
-                entry.path.encode()
-            except UnicodeEncodeError:
-                self._faults.append(f"{entry.path!r}: the name is not valid UTF-8; rename the file")
-                continue
-            yield FileState(entry.path, facts.st_size, facts.st_mtime_ns)
+        folder, _, name = state.path.rpartition("/")
+        if not marker:
+            return True
+        return name != marker and self._storage.exists(f"{folder}/{marker.replace('*', name)}")
 
     def _group(self, files: list[FileState]) -> Iterator[list[FileState]]:
         """Split files into batches; a file larger than a batch is a batch."""
@@ -229,7 +240,8 @@ class FileSource:
             try:
                 self._withdraw(batch_id, tables.quarantine)
                 columns = {file.path: self._stage(file, rows, rejects) for file in files}
-                result = tables.commit(batch_id, rows, rejects, {})
+                owner = {LEDGER: ledger.owner_id(self.feed.name) or 0}
+                result = tables.commit(batch_id, rows, rejects, owner)
                 self._report_columns(ledger, batch_id, columns)
                 yield result
                 return
@@ -238,6 +250,10 @@ class FileSource:
                 if conflicts >= MAX_CONFLICTS:
                     raise
                 tables.refresh()
+                if tables.bronze.batch_id >= batch_id:
+                    raise FeedError(
+                        "another process landed this feed; the next run goes on"
+                    ) from None
             except FileUnusableError as error:
                 log.warning("feed %s: %s; not landed now", self.feed.name, error)
                 if error.is_fault:
@@ -299,21 +315,25 @@ class FileSource:
         shared = _SharedColumns(file, headers)
         columns: tuple[str, ...] = ()
         try:
-            with open(file.path, "rb") as stream:  # noqa: PTH123 - the ledger keeps plain texts
-                _expect(file, stream)
+            with self._storage.open(file.path) as stream:
+                self._expect(file, stream)
                 for chunk in self._chunks(stream, file.path):
                     columns = chunk.columns
                     if len(chunk.positions):
                         rows.add(shared.rows(chunk))
                     if chunk.rejects:
                         rejects.add(reject_rows(_rejects(file, headers, modified_ms, chunk)))
-                _expect(file, stream)
+                self._expect(file, stream)
                 return columns
         except FileNotFoundError:
             raise FileUnusableError(file, "has vanished", is_fault=False) from None
         except OSError as error:
             problem = error.strerror or str(error)
             raise FileUnusableError(file, problem, is_fault=True) from error
+
+    def _expect(self, file: FileState, stream: BinaryIO) -> None:
+        if self._storage.facts(file.path, stream) != (file.size, file.mtime_ns):
+            raise FileUnusableError(file, "has changed since it was planned", is_fault=False)
 
     def _chunks(self, stream: BinaryIO, name: str) -> Iterator[Chunk]:
         return read_records(stream, name, self.feed.format, self.options, self.feed.key)
@@ -341,12 +361,6 @@ class _SharedColumns:
         return pa.RecordBatch.from_arrays(columns, schema=ROW_SCHEMA)
 
 
-def _expect(file: FileState, stream: BinaryIO) -> None:
-    facts = os.fstat(stream.fileno())
-    if (facts.st_size, facts.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise FileUnusableError(file, "has changed since it was planned", is_fault=False)
-
-
 def _rejects(file: FileState, headers: Headers, modified_ms: int, chunk: Chunk) -> list[Reject]:
     result = []
     for position, original, reason in chunk.rejects:
@@ -364,36 +378,3 @@ def _rejects(file: FileState, headers: Headers, modified_ms: int, chunk: Chunk) 
             )
         )
     return result
-
-
-def list_files(root: Path, glob: str) -> Iterator[os.DirEntry[str]]:
-    """Yield the files under a folder that match: `*`, `?` within a name, `**/` for any folders.
-
-    Hidden files and folders, and names that end in .tmp, .part or _, belong to whoever is still
-    writing them. A folder that cannot be listed is an error, never an empty folder. Folders that
-    are links are not followed.
-    """
-    matches = _matcher(glob)
-    depth = None if "**" in glob else glob.count("/")
-    waiting = [(str(root), "")]
-    while waiting:
-        folder, prefix = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        is_deep = depth is not None and prefix.count("/") >= depth
-                        if not is_deep and not entry.is_symlink():
-                            waiting.append((entry.path, f"{prefix}{entry.name}/"))
-                    elif not entry.name.endswith(_IGNORED_ENDINGS) and matches(prefix + entry.name):
-                        yield entry
-        except OSError as error:
-            raise FeedError(f"{error.filename} cannot be listed: {error.strerror}") from error
-
-
-def _matcher(glob: str) -> Callable[[str], object]:
-    parts = re.split(r"(\*\*/|\*|\?)", glob)
-    meaning = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(meaning.get(p, re.escape(p)) for p in parts)).fullmatch

@@ -29,6 +29,11 @@ create table if not exists feed_column (
     batch_id integer not null,
     primary key (feed, name)
 ) without rowid;
+create table if not exists owner (
+    feed text primary key,
+    id integer not null,
+    predecessor integer
+) without rowid;
 create table if not exists reported_change (
     feed text not null,
     path text not null,
@@ -134,6 +139,21 @@ class Ledger:
         room = _MAX_COLUMNS - len(self.columns(feed))
         rows = ((feed, name, batch_id) for name in islice(names, max(room, 0)))
         self._insert("insert or ignore into feed_column values (?, ?, ?)", rows)
+
+    def owner_id(self, feed: str) -> int | None:
+        """Return the number under which this ledger's batches of a feed are committed."""
+        row = self._db.execute("select id from owner where feed = ?", (feed,)).fetchone()
+        return int(row[0]) if row else None
+
+    def continues(self, feed: str, last: int | None) -> bool:
+        """Tell whether a batch under this number is of this ledger, or the last it took over."""
+        sql = "select 1 from owner where feed = ? and (? is null or ? in (id, predecessor))"
+        return self._db.execute(sql, (feed, last, last)).fetchone() is not None
+
+    def take_over(self, feed: str, owner_id: int, predecessor: int | None) -> None:
+        """Forget the plans of a feed, and commit its batches under a new number from now on."""
+        self._db.execute("delete from planned_state where feed = ?", (feed,))
+        self._insert("replace into owner values (?, ?, ?)", [(feed, owner_id, predecessor)])
 
     def rebuild(self, feed: str, batch_id: int, files: Iterable[LandedFile]) -> None:
         """Add what the tables know of landed files; complete up to `batch_id` afterwards."""

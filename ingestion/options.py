@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from ingestion.locations import Root, root
+
 DEFAULT_FEEDS_FILE = Path(__file__).with_name("feeds.yml")
 
 feeds_option = click.option(
@@ -18,14 +20,14 @@ feeds_option = click.option(
 lakehouse_option = click.option(
     "--lakehouse",
     envvar="LAKEHOUSE_PATH",
-    type=click.Path(path_type=Path),
-    default=Path("lakehouse"),
+    type=root,
+    default="lakehouse",
     show_default=True,
-    help="The folder of all tables.  [env LAKEHOUSE_PATH]",
+    help="The folder of all tables, or its URL (s3://...).  [env LAKEHOUSE_PATH]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def environment(lakehouse: Path) -> dict[str, str]:
+def environment(lakehouse: Root) -> dict[str, str]:
     """Return the environment for the feeds file, with the folder that --lakehouse names."""
     return {**os.environ, "LAKEHOUSE_PATH": str(lakehouse)}

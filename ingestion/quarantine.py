@@ -28,7 +28,7 @@ from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
 from ingestion.errors import ConfigError, ConflictError
 from ingestion.files import FileSource
 from ingestion.ledger import Ledger
-from ingestion.locations import state_folder
+from ingestion.locations import Root, state_folder, under
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Check, value_check
 
@@ -66,7 +66,7 @@ class Replay:
     still_rejected: int
 
 
-def summary(lakehouse: Path, feed: str | None = None) -> list[Rejected]:
+def summary(lakehouse: Root, feed: str | None = None) -> list[Rejected]:
     """Count the rejects per feed and reason, the most frequent first."""
     rows = _query(
         lakehouse,
@@ -77,7 +77,7 @@ def summary(lakehouse: Path, feed: str | None = None) -> list[Rejected]:
     return [Rejected(**row) for batch in rows for row in batch.to_pylist()]
 
 
-def records(lakehouse: Path, feed: str, limit: int) -> Iterator[dict[str, Any]]:
+def records(lakehouse: Root, feed: str, limit: int) -> Iterator[dict[str, Any]]:
     """Yield the newest rejects of a feed with address, reason and text."""
     columns = "source, partition, position, key, value, reason, ingested_at, batch_id"
     rest = f"order by ingested_at desc, source, partition, position limit {limit}"
@@ -85,7 +85,7 @@ def records(lakehouse: Path, feed: str, limit: int) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def replay(feed: Feed, lakehouse: Path, clock: Clock) -> Replay:
+def replay(feed: Feed, lakehouse: Root, clock: Clock) -> Replay:
     """Judge the rejects of a feed by its settings of now; land those that pass, under a new batch.
 
     Raise ConfigError for a format whose rejects cannot stand alone.
@@ -100,14 +100,14 @@ def replay(feed: Feed, lakehouse: Path, clock: Clock) -> Replay:
         return _replay(rejects, check, bronze, lakehouse, clock)
 
 
-def _rejects(feed: str, lakehouse: Path) -> pa.Table:
+def _rejects(feed: str, lakehouse: Root) -> pa.Table:
     columns = ", ".join(REJECT_SCHEMA.names)
     batches = list(_query(lakehouse, columns, feed, "order by source, partition, position"))
     return pa.Table.from_batches(batches).cast(REJECT_SCHEMA) if batches else _NOTHING
 
 
 def _replay(
-    rejects: pa.Table, check: Check, bronze: Bronze, lakehouse: Path, clock: Clock
+    rejects: pa.Table, check: Check, bronze: Bronze, lakehouse: Root, clock: Clock
 ) -> Replay:
     feed = bronze.feed
     passed = rejects.filter(_judge(rejects, check))
@@ -122,7 +122,7 @@ def _replay(
 
 
 @contextmanager
-def _between_batches(feed: Feed, lakehouse: Path) -> Iterator[Bronze]:
+def _between_batches(feed: Feed, lakehouse: Root) -> Iterator[Bronze]:
     """Open the bronze table of a feed while no batch of files is under way.
 
     A new batch id would make a planned batch count as landed, so files keep their lock, and an
@@ -165,9 +165,9 @@ def _judge(rejects: pa.Table, check: Check) -> pa.Array[Any]:
     return pa.array([passes(row["value"], row["headers"]) for row in rows], pa.bool_())
 
 
-def _already_landed(lakehouse: Path, feed: str, rows: pa.Table) -> pa.Array[Any]:
+def _already_landed(lakehouse: Root, feed: str, rows: pa.Table) -> pa.Array[Any]:
     """Tell which of the rows an earlier replay landed before it was cut off."""
-    table = DeltaTable(lakehouse / "bronze" / feed)
+    table = DeltaTable(under(lakehouse, "bronze", feed))
     first, last = (pc_fn(rows.column("position")).as_py() for pc_fn in (pc.min, pc.max))
     sql = f"select source, partition, position from b where position between {first} and {last}"  # noqa: S608 - two integers
     landed = {
@@ -194,8 +194,8 @@ def _land(bronze: Bronze, rows: pa.Table, clock: Clock) -> None:
     raise ConflictError(f"{bronze.path}: {MAX_CONFLICTS} conflicts in a row; try again")
 
 
-def _take_out(lakehouse: Path, feed: str, rows: pa.Table) -> None:
-    table = DeltaTable(lakehouse / "quarantine")
+def _take_out(lakehouse: Root, feed: str, rows: pa.Table) -> None:
+    table = DeltaTable(under(lakehouse, "quarantine"))
     addresses = list(_addresses(rows))
     for start in range(0, len(addresses), _ADDRESSES_PER_DELETE):
         some = " or ".join(
@@ -205,9 +205,9 @@ def _take_out(lakehouse: Path, feed: str, rows: pa.Table) -> None:
         table.delete(f"feed = {_literal(feed)} and ({some})")
 
 
-def _query(lakehouse: Path, columns: str, feed: str | None, rest: str) -> Iterator[pa.RecordBatch]:
-    path = lakehouse / "quarantine"
-    if not DeltaTable.is_deltatable(str(path)):
+def _query(lakehouse: Root, columns: str, feed: str | None, rest: str) -> Iterator[pa.RecordBatch]:
+    path = under(lakehouse, "quarantine")
+    if not DeltaTable.is_deltatable(path):
         return
     where = f"where feed = {_literal(feed)}" if feed else ""
     sql = f"select {columns} from q {where} {rest}"  # noqa: S608 - columns are ours, the feed quoted
@@ -228,7 +228,7 @@ def command() -> None:
 @click.argument("feed", required=False)
 @json_option
 @lakehouse_option
-def list_command(feed: str | None, as_json: bool, lakehouse: Path) -> None:
+def list_command(feed: str | None, as_json: bool, lakehouse: Root) -> None:
     """Count rejected records per feed and reason, of all feeds or of FEED."""
     rows = summary(lakehouse, feed)
     if as_json:
@@ -245,7 +245,7 @@ def list_command(feed: str | None, as_json: bool, lakehouse: Path) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @json_option
 @lakehouse_option
-def show_command(feed: str, limit: int, as_json: bool, lakehouse: Path) -> None:
+def show_command(feed: str, limit: int, as_json: bool, lakehouse: Root) -> None:
     """Show the newest rejected records of FEED: where they stand, why, and their text."""
     rows = list(records(lakehouse, feed, limit))
     if as_json:
@@ -263,7 +263,7 @@ def show_command(feed: str, limit: int, as_json: bool, lakehouse: Path) -> None:
 @json_option
 @feeds_option
 @lakehouse_option
-def replay_command(feed: str, as_json: bool, feeds_file: Path, lakehouse: Path) -> None:
+def replay_command(feed: str, as_json: bool, feeds_file: Path, lakehouse: Root) -> None:
     """Judge the rejected records of FEED by its settings of now, and land those that pass.
 
     They keep their address and get a new batch, so that the models read them like any late record.

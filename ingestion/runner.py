@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Protocol
@@ -19,6 +19,7 @@ from ingestion.config import Feed, KafkaOptions
 from ingestion.files import FileSource
 from ingestion.kafka import Follow, KafkaSource
 from ingestion.locations import Root, state_folder
+from ingestion.maintenance import Upkeep
 from ingestion.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def run_continuous(
     """
     with _checked_sources(feeds, lakehouse):
         _make_tables(lakehouse, declared)
-    with ThreadPoolExecutor(len(feeds)) as pool:
+    upkeep = Upkeep(lakehouse, feeds, clock)
+    with closing(upkeep), ThreadPoolExecutor(len(feeds)) as pool:
         workers = []
         for feed in feeds:
             follow = Follow(
@@ -111,7 +113,9 @@ def run_continuous(
                 FOLLOW_BYTES // 2 // len(feeds),
                 partial(metrics.lag, feed.name),
             )
-            workers.append(pool.submit(_follow_feed, feed, lakehouse, clock, follow, metrics))
+            workers.append(
+                pool.submit(_follow_feed, feed, lakehouse, clock, follow, metrics, upkeep)
+            )
         return [worker.result() for worker in workers]
 
 
@@ -186,7 +190,12 @@ def _land_feed(source: Source, tables: Tables) -> FeedResult:
 
 
 def _follow_feed(
-    feed: Feed, lakehouse: Root, clock: Clock, follow: Follow, metrics: Metrics
+    feed: Feed,
+    lakehouse: Root,
+    clock: Clock,
+    follow: Follow,
+    metrics: Metrics,
+    upkeep: Upkeep,
 ) -> FeedResult:
     """Land what comes for one feed until `stop`; whatever fails is tried again from anew."""
     tally = _Tally(feed.name)
@@ -203,6 +212,7 @@ def _follow_feed(
                 for batch in _batches(source, tables, follow):
                     tally.add(batch)
                     metrics.add(feed.name, batch, clock())
+                    upkeep.committed(feed.name, batch.rejected)
                 tally.error = None
         except Exception as problem:
             tally.error = describe(problem)

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from ingestion.bronze import Bronze, Quarantine
 from ingestion.config import feed_names, load_feeds
 from ingestion.errors import ConfigError
+from ingestion.locations import Root, under
 from ingestion.runner import describe, open_source
 
 
@@ -29,11 +30,11 @@ class FeedStatus:
     note: str | None = None
 
 
-def feed_statuses(feeds_file: Path, lakehouse: Path, env: Mapping[str, str]) -> list[FeedStatus]:
+def feed_statuses(feeds_file: Path, lakehouse: Root, env: Mapping[str, str]) -> list[FeedStatus]:
     """Return the state of every declared feed, without writing anything."""
     names = feed_names(feeds_file)
-    quarantine = lakehouse / "quarantine"
-    rejected = Quarantine(lakehouse).counts() if DeltaTable.is_deltatable(str(quarantine)) else None
+    quarantine = under(lakehouse, "quarantine")
+    rejected = Quarantine(lakehouse).counts() if DeltaTable.is_deltatable(quarantine) else None
     return [
         _status(feeds_file, lakehouse, env, name, rejected[name] if rejected else 0)
         for name in names
@@ -41,9 +42,9 @@ def feed_statuses(feeds_file: Path, lakehouse: Path, env: Mapping[str, str]) -> 
 
 
 def _status(
-    feeds_file: Path, lakehouse: Path, env: Mapping[str, str], name: str, rejected: int
+    feeds_file: Path, lakehouse: Root, env: Mapping[str, str], name: str, rejected: int
 ) -> FeedStatus:
-    if not DeltaTable.is_deltatable(str(lakehouse / "bronze" / name)):
+    if not DeltaTable.is_deltatable(under(lakehouse, "bronze", name)):
         return FeedStatus(name, 0, 0, rejected, None, None, "nothing landed yet")
     bronze = Bronze(lakehouse, name)
     rows, committed_at = bronze.statistics()

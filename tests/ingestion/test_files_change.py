@@ -15,9 +15,9 @@ from ingestion_helpers import (
 )
 from test_files_exactly_once import PROTOCOL, write
 
-from ingestion import files
 from ingestion.bronze import Bronze
 from ingestion.files import FileSource
+from ingestion.storage import list_files
 
 
 def addresses(lakehouse: Path) -> list[tuple[str, int, int, str]]:
@@ -157,5 +157,5 @@ def test_a_listing_follows_no_link_to_a_folder_and_finds_linked_files(landing: P
     write(landing, "x/a.csv", "id")
     (landing / "y").symlink_to(landing / "x")
     (landing / "b.csv").symlink_to(landing / "x" / "a.csv")
-    found = {os.path.relpath(p, landing) for p in files.list_files(landing, "**/*.csv")}
+    found = {os.path.relpath(p, landing) for p in list_files(landing, "**/*.csv")}
     assert found == {"x/a.csv", "b.csv"}

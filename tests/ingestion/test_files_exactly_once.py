@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from ingestion_helpers import (
@@ -18,9 +18,12 @@ from ingestion_helpers import (
     land,
     positions,
     quarantine_rows,
+    with_options,
 )
 
 from ingestion import bronze, files, ledger
+from ingestion.config import Feed, FileOptions
+from ingestion.storage import Folder, list_files
 
 # The lines between which a crash must not lose or repeat anything.
 PROTOCOL = [
@@ -193,7 +196,7 @@ def test_a_glob_matches_within_folders_and_across_them(
 ) -> None:
     for name in ("a.csv", "x/b.csv", "x/y/c.csv", "d.tsv", "dd.tsv"):
         write(landing, name)
-    assert {os.path.relpath(p, landing) for p in files.list_files(landing, glob)} == found
+    assert {os.path.relpath(p, landing) for p in list_files(landing, glob)} == found
 
 
 def test_a_landed_file_that_changes_is_reported_once_per_change(
@@ -238,12 +241,12 @@ def test_a_file_that_may_not_be_read_is_said_and_keeps_no_other_from_landing(
     write(landing, "a.ndjson", '{"id":1}')
     write(landing, "b.ndjson", '{"id":2}')
 
-    def refuse(path: str, mode: str) -> IO[bytes]:  # a mode of 0 would not stop the superuser
+    def refuse(self: Folder, path: str) -> IO[bytes]:  # a mode of 0 would not stop the superuser
         if path.endswith("a.ndjson"):
             raise PermissionError(13, "Permission denied")
         return Path(path).open("rb")
 
-    monkeypatch.setattr(files, "open", refuse, raising=False)
+    monkeypatch.setattr(Folder, "open", refuse)
     result = land(file_feed(landing), lakehouse, fail=True)
     assert result.landed == 1
     assert result.error is not None
@@ -314,6 +317,45 @@ def test_a_second_process_does_not_plan_the_same_feed(lakehouse: Path, landing: 
     assert result.error is not None
     assert "another process is landing this feed" in result.error
     assert land(feed, lakehouse).landed == 1
+
+
+def source_with_state(feed: Feed, state: Path) -> files.FileSource:
+    assert isinstance(feed.source, FileOptions)
+    return files.FileSource(feed, feed.source, state)
+
+
+def test_machines_that_take_turns_each_with_a_ledger_of_its_own_land_each_file_once(
+    lakehouse: Path, landing: Path, tmp_path: Path
+) -> None:
+    feed = file_feed(landing)
+    for turn in range(4):
+        write(landing, f"{turn}.ndjson", f'{{"id":{turn}}}', "broken", age=100 - turn)
+        source = source_with_state(feed, tmp_path / f"machine_{turn % 2}")
+        (batch,) = source.land(bronze.Tables(lakehouse, "visits", lambda: NOW))
+        assert (batch.landed, batch.rejected) == (1, 1)
+    assert_exactly_once(lakehouse, "visits", 8)
+
+
+def test_a_machine_that_was_overtaken_by_another_lands_the_rest_of_its_plan(
+    lakehouse: Path, landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(landing, "a.ndjson", '{"id":1}')
+    write(landing, "b.ndjson", '{"id":2}')
+    feed = file_feed(landing)
+    real, overtaken = bronze.Bronze.append, []
+
+    def overtake(*arguments: Any) -> None:
+        if not overtaken:
+            overtaken.append(True)
+            other = source_with_state(with_options(feed, glob="a.ndjson"), tmp_path / "other")
+            assert len(list(other.land(bronze.Tables(lakehouse, "visits", lambda: NOW)))) == 1
+        real(*arguments)
+
+    monkeypatch.setattr(bronze.Bronze, "append", overtake)
+    refused = land(feed, lakehouse, fail=True)
+    assert refused.error == "another process landed this feed; the next run goes on"
+    assert land(feed, lakehouse).landed == 1
+    assert_exactly_once(lakehouse, "visits", 2)
 
 
 def test_what_another_process_landed_meanwhile_is_not_landed_again(
