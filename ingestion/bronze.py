@@ -36,6 +36,9 @@ Clock = Callable[[], datetime]
 # How often a batch is redone because another process has committed first.
 MAX_CONFLICTS = 10
 
+# How long a process waits for others of its machine that commit to the same feed.
+TURN_SECONDS = 2.0
+
 # Statistics only where readers prune: they keep a commit small however wide the value is.
 _BRONZE_STATISTICS = "batch_id,source,partition,position"
 _QUARANTINE_STATISTICS = f"feed,{_BRONZE_STATISTICS}"
@@ -316,6 +319,7 @@ class Tables:
         self.bronze, self.quarantine = Bronze(lakehouse, feed), Quarantine(lakehouse)
         self.clock = clock
         self._state = state_folder(lakehouse)
+        self._patience = TURN_SECONDS
 
     def refresh(self) -> None:
         """See what other processes have committed."""
@@ -340,12 +344,15 @@ class Tables:
     def in_turn(self, known: Mapping[TopicPartition, tuple[int | None, int]]) -> Iterator[None]:
         """Commit within this block where several processes land parts of one feed.
 
-        Those of one machine wait for each other, since of two commits at once the second would be
-        refused. `known` is what was landed of each partition, and how far the quarantine was
-        looked at. Raise ConflictError if another process has landed or rejected more since.
+        Those of one machine wait for each other, a while: of two commits at once the second would
+        be refused, so a turn only saves work. `known` is what was landed of each partition, and how
+        far the quarantine was looked at. Raise ConflictError if another process has landed or
+        rejected more since.
         """
         with (self._state / f"{self.bronze.feed}.commit").open("w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+            # A process that hangs with its turn is waited for once, not before every commit.
+            has_turn = _wait_for_lock(turn.fileno(), self._patience)
+            self._patience = TURN_SECONDS if has_turn else 0.0
             self.refresh()
             for at, (landed, looked_at) in known.items():
                 rejected = self.quarantine.next_offset(self.bronze.feed, at)
@@ -353,6 +360,19 @@ class Tables:
                 if self.bronze.next_offset(at) != landed or is_ahead:
                     raise ConflictError(f"{at.topic}/{at.partition} was read by another process")
             yield
+
+
+def _wait_for_lock(file: int, seconds: float) -> bool:
+    """Take a lock; False when whoever has it does not give it back in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(0.01)
 
 
 def _offset_id(feed: str, at: TopicPartition) -> str:
