@@ -3,8 +3,10 @@
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +19,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from ingestion.config import Feed, FileOptions, KafkaOptions
-from ingestion.runner import FeedResult, run_once
+from ingestion.metrics import Metrics
+from ingestion.runner import FeedResult, run_continuous, run_once
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 # Crash tests crash before every line in CI, elsewhere before every third one: that takes seconds.
@@ -135,3 +138,37 @@ def crash_before_line(
     finally:
         sys.settrace(None)
         threading.settrace(None)  # type: ignore[arg-type]  # its stub does not know None
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Return when the condition holds; fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(
+    lakehouse: Path, *feeds: Feed, metrics: Metrics | None = None
+) -> Iterator[list[FeedResult]]:
+    """Follow feeds while the block runs, with a trigger of 0.1 s; the results are there after."""
+    stop = threading.Event()
+    results: list[FeedResult] = []
+    quick = [replace(feed, trigger_seconds=0.1) for feed in feeds]
+    names = [feed.name for feed in feeds]
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(
+            run_continuous,
+            quick,
+            names,
+            lakehouse,
+            lambda: NOW,
+            stop=stop,
+            metrics=metrics or Metrics(),
+        )
+        try:
+            yield results
+        finally:
+            stop.set()
+            results += done.result(timeout=20)

@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,50 +23,17 @@ from ingestion_helpers import (
     kafka_feed,
     land,
     quarantine_rows,
+    running,
+    wait_for,
     with_options,
 )
 
 from ingestion import runner
-from ingestion.config import Feed
 from ingestion.metrics import Metrics, serve
-from ingestion.runner import FeedResult, run_continuous
+from ingestion.runner import run_continuous
 
 NewTopic = Callable[..., str]
 Send = Callable[..., None]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return when the condition holds; fail if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
-@contextmanager
-def running(
-    lakehouse: Path, *feeds: Feed, metrics: Metrics | None = None
-) -> Iterator[list[FeedResult]]:
-    """Follow feeds while the block runs, with a trigger of 0.1 s; the results are there after."""
-    stop = threading.Event()
-    results: list[FeedResult] = []
-    quick = [replace(feed, trigger_seconds=0.1) for feed in feeds]
-    names = [feed.name for feed in feeds]
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(
-            run_continuous,
-            quick,
-            names,
-            lakehouse,
-            lambda: NOW,
-            stop=stop,
-            metrics=metrics or Metrics(),
-        )
-        try:
-            yield results
-        finally:
-            stop.set()
-            results += done.result(timeout=20)
 
 
 def landed(lakehouse: Path, feed: str = "events") -> int:

@@ -1,7 +1,6 @@
 """Kafka feeds on Apache Kafka itself: what only a real broker does, landed exactly once."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import NewTopic as TopicSpec
 
-from ingestion import bronze
+from ingestion import bronze, runner
 from ingestion import kafka as kafka_source
 from ingestion.config import Feed, KafkaOptions
 from tests.ingestion.ingestion_helpers import (
@@ -20,6 +19,8 @@ from tests.ingestion.ingestion_helpers import (
     bronze_rows,
     land,
     quarantine_rows,
+    running,
+    wait_for,
 )
 from tests.support.apache_kafka import ApacheKafka
 
@@ -65,7 +66,7 @@ def delete(broker: str, name: str) -> None:
     """Delete a topic, and wait until the broker has forgotten it."""
     client = AdminClient({"bootstrap.servers": broker})
     client.delete_topics([name], operation_timeout=10)[name].result()
-    wait(lambda: name not in client.list_topics(timeout=5).topics)
+    wait_for(lambda: name not in client.list_topics(timeout=5).topics)
 
 
 def delete_records(broker: str, topic: str, before: int) -> None:
@@ -79,13 +80,6 @@ def transactional_producer(broker: str, name: str) -> Producer:
     producer = Producer({"bootstrap.servers": broker, "transactional.id": name, "log_level": 0})
     producer.init_transactions()
     return producer
-
-
-def wait(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Ask until it is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
 
 
 def lag(feed: Feed, lakehouse: Path) -> dict[str, int]:
@@ -234,6 +228,28 @@ def test_a_broker_killed_during_a_run_and_restarted_between_runs_loses_and_repea
     assert_exactly_once(lakehouse, "events", 210)
 
 
+def test_a_broker_killed_under_a_continuous_run_is_waited_for(
+    kafka: ApacheKafka,
+    new_topic: NewTopic,
+    send: Send,
+    lakehouse: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "RETRY_SECONDS", (0.1, 1.0))
+    topic = new_topic(numbers(0, 10), numbers(10, 20))
+    settings = {"reconnect.backoff.max.ms": "500"}
+    feed = events(kafka.address, topic, settings=settings, connect_timeout_seconds=3)
+    with running(lakehouse, feed) as results:
+        for turn in range(1, 3):
+            wait_for(lambda turn=turn: len(landed_numbers(lakehouse)) == 20 * turn)
+            kafka.restart(kill=True)
+            send(topic, numbers(20 * turn, 20 * turn + 20), turn % 2)
+        wait_for(lambda: len(landed_numbers(lakehouse)) == 60)
+    assert results[0].error is None
+    assert sorted(landed_numbers(lakehouse)) == list(range(60))
+    assert_exactly_once(lakehouse, "events", 60)
+
+
 def test_a_broker_that_does_not_come_back_fails_the_feed_and_keeps_what_was_landed(
     kafka: ApacheKafka, new_topic: NewTopic, lakehouse: Path, at_commit: Callable[..., list[int]]
 ) -> None:
@@ -288,7 +304,7 @@ def test_retention_that_overtakes_the_reader_between_runs_stops_the_feed(
     send(topic, [big] * 6)
     # Landing before the broker has deleted anything would find no gap, and never again.
     with closing(Consumer({"bootstrap.servers": broker, "group.id": topic})) as consumer:
-        wait(lambda: consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)[0] > 1)
+        wait_for(lambda: consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)[0] > 1)
     assert "deleted by the broker" in str(land(feed, lakehouse, fail=True).error)
 
 
@@ -345,7 +361,7 @@ def test_holes_left_by_compaction_are_no_loss(broker: str, send: Send, lakehouse
         return len(bronze_rows(probe, "events")) < sent
 
     land(feed, everything)
-    wait(compacted)
+    wait_for(compacted)
     found = landed_numbers(lakehouse / str(sent))
     assert found == sorted(set(found))
     assert set(found) >= {sent - 1, sent - 2, sent - 3}

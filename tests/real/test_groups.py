@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,19 +17,12 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from tests.ingestion.ingestion_helpers import assert_exactly_once, bronze_rows
+from tests.ingestion.ingestion_helpers import assert_exactly_once, bronze_rows, wait_for
 from tests.support.ingest import INGEST
 
 NewTopic = Callable[..., str]
 Send = Callable[..., None]
 PARTITIONS = 4
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 class Shared:
