@@ -4,7 +4,6 @@ A handle is kept for as long as a table is used, and a commit goes through the h
 transaction versions were read: only then does Delta refuse the second of two racing writers.
 """
 
-import fcntl
 import tempfile
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from ingestion.errors import ConflictError, FeedError
-from ingestion.locations import Root, state_folder, under
+from ingestion.locations import Root, state_folder, under, wait_for_lock
 from ingestion.records import BRONZE_SCHEMA, QUARANTINE_SCHEMA, stamp
 
 Clock = Callable[[], datetime]
@@ -70,7 +69,10 @@ class LandedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch brought; `bytes` as held in memory, `seconds` to write and commit it."""
+    """What one batch brought; `bytes` as held in memory, `seconds` to write and commit it.
+
+    `progress` counts what is done of what the source has waiting: offsets or files.
+    """
 
     batch_id: int
     landed: int
@@ -78,6 +80,7 @@ class BatchResult:
     reasons: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     seconds: float = 0.0
+    progress: int = 0
 
 
 class Staging:
@@ -351,7 +354,7 @@ class Tables:
         """
         with (self._state / f"{self.bronze.feed}.commit").open("w") as turn:
             # A process that hangs with its turn is waited for once, not before every commit.
-            has_turn = _wait_for_lock(turn.fileno(), self._patience)
+            has_turn = wait_for_lock(turn.fileno(), self._patience)
             self._patience = TURN_SECONDS if has_turn else 0.0
             self.refresh()
             for at, (landed, looked_at) in known.items():
@@ -360,19 +363,6 @@ class Tables:
                 if self.bronze.next_offset(at) != landed or is_ahead:
                     raise ConflictError(f"{at.topic}/{at.partition} was read by another process")
             yield
-
-
-def _wait_for_lock(file: int, seconds: float) -> bool:
-    """Take a lock; False when whoever has it does not give it back in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-        time.sleep(0.01)
 
 
 def _offset_id(feed: str, at: TopicPartition) -> str:

@@ -8,8 +8,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +21,11 @@ import orjson
 from ingestion.broker import client_log
 from ingestion.config import Feed, feed_names, load_feeds
 from ingestion.errors import ConfigError
-from ingestion.locations import Root
+from ingestion.locations import Root, root
 from ingestion.metrics import Metrics, serve
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
-from ingestion.runner import FeedResult, run_continuous, run_once
+from ingestion.runner import Advance, FeedResult, no_progress, run_continuous, run_once
+from ingestion.runner import backfill as run_backfill
 from ingestion.status import feed_statuses
 
 log = logging.getLogger(__name__)
@@ -105,13 +106,57 @@ def run(
         feeds = load_feeds(feeds_file, environment(lakehouse), names or None)
         declared = feed_names(feeds_file)
         if once:
-            results = run_once(feeds, declared, lakehouse, _now)
+            progress = _progress_bar if sys.stderr.isatty() else no_progress
+            results = run_once(feeds, declared, lakehouse, _now, progress)
         else:
             if trigger_seconds is not None:
                 feeds = [replace(feed, trigger_seconds=trigger_seconds) for feed in feeds]
             results = _run_until_signal(feeds, declared, lakehouse, metrics_port)
     except ConfigError as error:
         _fail(error)
+    _report(results, as_json)
+
+
+@main.command()
+@click.argument("feed")
+@click.option(
+    "--path", "folder", type=root, required=True, help="The folder, or its URL, to land once."
+)
+@click.option("--glob", default="**/*", show_default=True, help="Which files: *, ?, **/.")
+@json_option
+@feeds_option
+@lakehouse_option
+def backfill(
+    feed: str, folder: Root, glob: str, as_json: bool, feeds_file: Path, lakehouse: Root
+) -> None:
+    """Land the files of another folder in FEED's table, with FEED's format, beside its live run.
+
+    Each file is landed once, however often this runs; the live run goes on between two batches.
+
+    Exit codes: 0 done (rejected records are in quarantine), 1 it failed, 2 a wrong setting.
+    """
+    _set_up_logging(verbose=False)
+    try:
+        (declared,) = load_feeds(feeds_file, environment(lakehouse), [feed])
+        folder = folder if isinstance(folder, str) else folder.absolute()
+        names = feed_names(feeds_file)
+        result = run_backfill(declared, folder, glob, names, lakehouse, _now)
+    except ConfigError as error:
+        _fail(error)
+    _report([result], as_json)
+
+
+@contextmanager
+def _progress_bar(feed: str, waiting: Callable[[], Mapping[str, int]]) -> Iterator[Advance]:
+    """Show on a terminal how much of what waits in a feed is landed."""
+    unit, total = next(iter(waiting().items()))
+    label = f"{feed} ({total:,} {unit})"
+    with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield bar.update
+
+
+def _report(results: Sequence[FeedResult], as_json: bool) -> None:
+    """Print what was done; end the process where a feed failed."""
     if as_json:
         _print_json({"feeds": [asdict(r) for r in results], **_totals(results)})
     else:
@@ -176,7 +221,7 @@ def status(as_json: bool, feeds_file: Path, lakehouse: Root) -> None:
         _print_json({"feeds": [asdict(row) for row in rows]})
         return
     _print_table(
-        ("feed", "batch", "landed", "rejected", "last commit (UTC)", "lag"),
+        ("feed", "batch", "landed", "rejected", "last commit (UTC)", "columns", "lag"),
         [
             (
                 row.feed,
@@ -184,6 +229,7 @@ def status(as_json: bool, feeds_file: Path, lakehouse: Root) -> None:
                 row.landed_rows,
                 row.rejected_rows,
                 f"{row.last_commit_at:%Y-%m-%d %H:%M:%S}" if row.last_commit_at else "-",
+                row.drift,
                 row.note
                 if row.lag is None
                 else ", ".join(f"{count} {unit}" for unit, count in row.lag.items()),

@@ -7,11 +7,11 @@ of the bronze table. So a plan above it is landed (again) as it was written, bef
 # pyarrow's types take parameters for the type checker only, not when the module runs.
 from __future__ import annotations
 
-import fcntl
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -33,6 +33,7 @@ from ingestion.config import Feed, FileOptions
 from ingestion.errors import ConflictError, FeedError
 from ingestion.formats import Chunk, read_records
 from ingestion.ledger import LOOKUP, FileState, Ledger
+from ingestion.locations import wait_for_lock
 from ingestion.records import (
     REJECT_SCHEMA,
     ROW_SCHEMA,
@@ -47,6 +48,8 @@ from ingestion.storage import storage
 
 log = logging.getLogger(__name__)
 
+# How long a batch of another process, such as a back-fill, is waited for.
+LOCK_SECONDS = 60.0
 # Held in memory per batch; more goes to a temporary file on the lakehouse's disk.
 STAGING_BYTES = 128 * 1024 * 1024
 
@@ -82,19 +85,17 @@ class FileSource:
 
         Raise FeedError when all is done if some file could not be read.
         """
-        with self.lock():
-            tables.refresh()  # what was committed before the lock was ours
-            ledger = Ledger(self._state / "ledger.sqlite")
-            try:
-                self._repair(ledger, tables)
-                for batch_id in ledger.planned_batches(self.feed.name, tables.bronze.batch_id):
-                    yield from self._land_plan(ledger, batch_id, tables)
-                for files in self._group(self._new_files(ledger, tables.clock())):
+        with self._turn(tables) as ledger:
+            yield from self._land_unfinished(ledger, tables)
+            found = self._new_files(ledger, tables.clock())
+        for group in self._group(found):
+            # Between two batches others may land: a back-fill, a replay.
+            with self._turn(tables) as ledger:
+                yield from self._land_unfinished(ledger, tables)
+                if files := self._still_new(ledger, group):
                     batch_id = tables.bronze.batch_id + 1
                     ledger.plan(self.feed.name, batch_id, files)
                     yield from self._land_plan(ledger, batch_id, tables)
-            finally:
-                ledger.close()
         if self._faults:
             more = f" (and {len(self._faults) - 1} more)" if len(self._faults) > 1 else ""
             raise FeedError(f"not landed: {self._faults[0]}{more}")
@@ -131,13 +132,17 @@ class FileSource:
         self._state.mkdir(parents=True, exist_ok=True)
         path = self._state / f"{self.feed.name}.lock"
         with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FeedError(
-                    f"another process is landing this feed (it holds {path})"
-                ) from error
+            if not wait_for_lock(file.fileno(), LOCK_SECONDS):
+                raise FeedError(f"another process is landing this feed (it holds {path})")
             yield
+
+    @contextmanager
+    def _turn(self, tables: Tables) -> Iterator[Ledger]:
+        """Plan and land within this block, as the only one."""
+        with self.lock(), closing(Ledger(self._state / "ledger.sqlite")) as ledger:
+            tables.refresh()  # what was committed before the lock was ours
+            self._repair(ledger, tables)
+            yield ledger
 
     def _repair(self, ledger: Ledger, tables: Tables) -> None:
         """Rebuild the ledger where the tables know of batches that it does not.
@@ -205,6 +210,11 @@ class FileSource:
                         state.path,
                     )
 
+    def _still_new(self, ledger: Ledger, files: list[FileState]) -> list[FileState]:
+        """Leave out what another process has planned since."""
+        known = ledger.known(self.feed.name, [f.path for f in files])
+        return [f for f in files if f.path not in known or known[f.path].version < f.version]
+
     def _has_marker(self, state: FileState) -> bool:
         """Tell whether the marker stands beside a file, if one is asked for."""
         marker = self.options.marker
@@ -231,6 +241,11 @@ class FileSource:
 
     # --- landing --------------------------------------------------------------------------------
 
+    def _land_unfinished(self, ledger: Ledger, tables: Tables) -> Iterator[BatchResult]:
+        """Land what was planned and did not get in."""
+        for batch_id in ledger.planned_batches(self.feed.name, tables.bronze.batch_id):
+            yield from self._land_plan(ledger, batch_id, tables)
+
     def _land_plan(self, ledger: Ledger, batch_id: int, tables: Tables) -> Iterator[BatchResult]:
         """Land a plan; files that are not as planned are taken out, to be planned anew."""
         conflicts = 0
@@ -243,7 +258,7 @@ class FileSource:
                 owner = {LEDGER: ledger.owner_id(self.feed.name) or 0}
                 result = tables.commit(batch_id, rows, rejects, owner)
                 self._report_columns(ledger, batch_id, columns)
-                yield result
+                yield replace(result, progress=len(files))
                 return
             except ConflictError:
                 conflicts += 1

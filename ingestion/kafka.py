@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -92,6 +93,10 @@ class KafkaSource:
         if self._connected is not None:
             self._connected.close()
             self._connected = None
+
+    def columns(self) -> Mapping[str, int]:
+        """Nothing: what is in a message is the models' part."""
+        return {}
 
     def lag(self, bronze: Bronze) -> dict[str, int]:
         """Return how many offsets lie between what is landed and the end."""
@@ -407,12 +412,15 @@ class KafkaSource:
         membership = self._broker.membership
         with nullcontext() if membership is None else tables.in_turn(known):
             result = tables.commit(tables.bronze.batch_id + 1, rows, rejects, offsets)
+        done = 0
         for at, position in reached.items():
+            start = places[at].position if places[at].landed is None else places[at].landed
+            done += position - (start or 0)
             places[at].facts.clear()
             places[at].landed = position
         if membership is not None:
             membership.note_landed(reached)
-        return result
+        return replace(result, progress=done)
 
 
 class _Commits:

@@ -1,7 +1,9 @@
 """Where tables and files live: in folders of this machine, or under URLs of an object store."""
 
+import fcntl
 import os
 import re
+import time
 from pathlib import Path
 
 # A folder, or the URL of one (`s3://`, `abfss://`, `gs://`), whose credentials the libraries take
@@ -32,3 +34,16 @@ def state_folder(lakehouse: Root) -> Path:
         return lakehouse / _STATE_FOLDER
     given = Path(os.environ.get("INGEST_STATE") or "ingest-state")
     return given / re.sub(r"[^A-Za-z0-9]+", "-", lakehouse)
+
+
+def wait_for_lock(file: int, seconds: float) -> bool:
+    """Take a lock; False when whoever has it does not give it back in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(0.01)

@@ -5,17 +5,17 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from confluent_kafka import KafkaException
 
 from ingestion.bronze import BatchResult, Bronze, Clock, Quarantine, Tables
-from ingestion.config import Feed, KafkaOptions
+from ingestion.config import Feed, FileOptions, KafkaOptions
 from ingestion.files import FileSource
 from ingestion.kafka import Follow, KafkaSource
 from ingestion.locations import Root, state_folder
@@ -31,6 +31,10 @@ FOLLOW_BYTES = 128 * 1024 * 1024
 RETRY_SECONDS = (1.0, 60.0)
 
 
+# Told how many of a feed's units (messages, files) are done now.
+Advance = Callable[[int], object]
+
+
 class Source(Protocol):
     """What the loop needs of a kind of source."""
 
@@ -42,6 +46,9 @@ class Source(Protocol):
 
     def lag(self, bronze: Bronze) -> dict[str, int]:
         """Return what is there and not landed yet, by unit."""
+
+    def columns(self) -> Mapping[str, int]:
+        """Return the columns that were seen in files, each with the batch in which it was new."""
 
     def close(self) -> None:
         """Let go of connections."""
@@ -69,8 +76,21 @@ def open_source(feed: Feed, lakehouse: Root) -> Source:
     return FileSource(feed, feed.source, state)
 
 
+# Given a feed's name and how to ask what waits in it, by unit, returns what is told of progress.
+Progress = Callable[[str, Callable[[], Mapping[str, int]]], AbstractContextManager[Advance]]
+
+
+def no_progress(feed: str, waiting: object) -> AbstractContextManager[Advance]:
+    """Show nothing."""
+    return nullcontext(lambda done: None)
+
+
 def run_once(
-    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Root, clock: Clock
+    feeds: Sequence[Feed],
+    declared: Sequence[str],
+    lakehouse: Root,
+    clock: Clock,
+    progress: Progress = no_progress,
 ) -> list[FeedResult]:
     """Land everything that is there now for the given feeds, in their order.
 
@@ -81,9 +101,27 @@ def run_once(
     with _checked_sources(feeds, lakehouse) as sources:
         _make_tables(lakehouse, declared)
         return [
-            _land_feed(source, Tables(lakehouse, feed.name, clock))
+            _land_feed(source, Tables(lakehouse, feed.name, clock), progress)
             for feed, source in zip(feeds, sources, strict=True)
         ]
+
+
+def backfill(
+    feed: Feed, folder: Root, glob: str, declared: Sequence[str], lakehouse: Root, clock: Clock
+) -> FeedResult:
+    """Land the files of another folder in the table of a feed of files, beside its live run.
+
+    They are planned in the same ledger, so each is landed once, whoever finds it. Raise
+    ConfigError, with nothing written, where that cannot be.
+    """
+    if not isinstance(feed.source, FileOptions):
+        raise feed.error(
+            "kafka", "only feeds of files are back-filled; declare one for the extract"
+        )
+    # An extract is complete: no marker, no waiting.
+    source = replace(feed.source, path=folder, glob=glob, marker="", settle_seconds=0)
+    (result,) = run_once([replace(feed, source=source)], declared, lakehouse, clock)
+    return result
 
 
 def run_continuous(
@@ -176,11 +214,13 @@ class _Tally:
         )
 
 
-def _land_feed(source: Source, tables: Tables) -> FeedResult:
+def _land_feed(source: Source, tables: Tables, progress: Progress) -> FeedResult:
     tally = _Tally(tables.bronze.feed)
     try:
-        for batch in source.land(tables):
-            tally.add(batch)
+        with progress(tally.feed, lambda: source.lag(tables.bronze)) as advance:
+            for batch in source.land(tables):
+                tally.add(batch)
+                advance(batch.progress)
     except Exception as problem:
         # Whatever stops one feed must not stop the others; what it had committed stays.
         tally.error = describe(problem)

@@ -1,7 +1,7 @@
 """What is landed of each feed, and what is waiting."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class FeedStatus:
     """One feed: its last visible batch, its rows, and its lag where the source answers.
 
     `lag` counts offsets (`messages`) or `files` and `bytes`; None with the reason in `note`.
+    `columns` are those seen in files, each with the batch in which it was new.
     """
 
     feed: str
@@ -28,6 +29,16 @@ class FeedStatus:
     last_commit_at: datetime | None
     lag: Mapping[str, int] | None
     note: str | None = None
+    columns: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def drift(self) -> str:
+        """How many columns there are, and those that came after the first batch."""
+        if not self.columns:
+            return "-"
+        first = min(self.columns.values())
+        new = [f"+{name} (batch {batch})" for name, batch in self.columns.items() if batch > first]
+        return ", ".join([str(len(self.columns)), *new])
 
 
 def feed_statuses(feeds_file: Path, lakehouse: Root, env: Mapping[str, str]) -> list[FeedStatus]:
@@ -49,10 +60,12 @@ def _status(
     bronze = Bronze(lakehouse, name)
     rows, committed_at = bronze.statistics()
     lag: Mapping[str, int] | None = None
+    columns: Mapping[str, int] = {}
     note = None
     try:
         source = open_source(load_feeds(feeds_file, env, [name])[0], lakehouse)
         try:
+            columns = source.columns()
             lag = source.lag(bronze)
         finally:
             source.close()
@@ -61,4 +74,4 @@ def _status(
     except Exception as problem:
         # A source that does not answer is what a status must be able to show.
         note = f"lag unknown: {describe(problem)}"
-    return FeedStatus(name, bronze.batch_id, rows, rejected, committed_at, lag, note)
+    return FeedStatus(name, bronze.batch_id, rows, rejected, committed_at, lag, note, columns)

@@ -28,6 +28,7 @@ from ingestion.storage import Folder, list_files
 # The lines between which a crash must not lose or repeat anything.
 PROTOCOL = [
     files.FileSource.land,
+    files.FileSource._turn,
     files.FileSource._land_plan,
     files.FileSource._withdraw,
     files.FileSource._stage,
@@ -308,7 +309,10 @@ def test_a_ledger_lost_in_an_unfinished_batch_repeats_no_reject(
     assert_exactly_once(lakehouse, "visits", 2)
 
 
-def test_a_second_process_does_not_plan_the_same_feed(lakehouse: Path, landing: Path) -> None:
+def test_a_second_process_does_not_plan_the_same_feed(
+    lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
     write(landing, "a.ndjson", '{"id":1}')
     feed = file_feed(landing)
     holder = files.FileSource(feed, feed.source, lakehouse / "ingest")  # type: ignore[arg-type]  # a file feed's

@@ -1,6 +1,9 @@
 """The `ingest` command, as a person or a program uses it."""
 
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from deltalake import DeltaTable
 from ingestion_helpers import bronze_rows, quarantine_rows
 
 from ingestion.cli import main
+from tests.support.ingest import INGEST
 
 FEEDS = """
 feeds:
@@ -82,6 +86,38 @@ def test_status_shows_last_batch_rows_and_lag_and_writes_nothing(
     table = ingest("status").stdout.splitlines()
     assert table[1].split()[:4] == ["visits", "1", "2", "1"]
     assert table[1].endswith("1 files, 9 bytes")
+
+
+def test_status_shows_the_columns_of_files_and_those_that_came_later(
+    ingest: Callable[..., Result], landing: Path
+) -> None:
+    ingest("run", "--once")
+    assert json.loads(ingest("status", "--json").stdout)["feeds"][0]["columns"] == {"id": 1}
+    (landing / "b.ndjson").write_text('{"id":3,"channel":"web"}\n')
+    ingest("run", "--once")
+    visits, never = json.loads(ingest("status", "--json").stdout)["feeds"]
+    assert (visits["columns"], never["columns"]) == ({"id": 1, "channel": 2}, {})
+    assert "2, +channel (batch 2)" in ingest("status").stdout
+
+
+def test_a_run_on_a_terminal_shows_how_much_is_done(landing: Path, tmp_path: Path) -> None:
+    feeds = tmp_path / "feeds.yml"
+    feeds.write_text(FEEDS)
+    for n in range(3):
+        (landing / f"{n}.ndjson").write_text('{"id":1}\n')
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [INGEST, "run", "--once", "--feeds", feeds, "--lakehouse", tmp_path / "lakehouse"],
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "visits (3 files)" in shown
+    assert "3/3" in shown
+    assert b"visits" in done.stdout  # the table is printed as ever
 
 
 def test_status_of_a_source_that_does_not_answer_says_so(
