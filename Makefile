@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-real: $(VENV)/.dev ## Run the tests with Apache Kafka, PostgreSQL and Debezium (Java, Maven, PostgreSQL)
-	@$(BIN)/python -m pytest tests/real $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/real --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check SQL (sqlfluff), Python (ruff, mypy)
 	@mkdir -p target/lint
