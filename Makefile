@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-real: $(VENV)/.dev ## Run the tests with Apache Kafka, PostgreSQL and Debezium (Java, Maven, PostgreSQL)
-	@$(BIN)/python -m pytest tests/real $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/real --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check SQL (sqlfluff), Python (ruff, mypy)
 	@mkdir -p target/lint
@@ -37,7 +37,7 @@ docs: $(VENV)/.demo ## Write dbt's documentation and lineage of the built projec
 	$(BIN)/dbt docs generate
 
 bench-%: $(VENV)/.dev
-	@$(BIN)/python bench/$*.py
+	@$(BIN)/python -m bench.$* $(ARGS)
 
 lock: ## Resolve requirements/*.in anew into *.lock (needs uv)
 	cd requirements && for name in demo dev; do \
@@ -46,7 +46,7 @@ lock: ## Resolve requirements/*.in anew into *.lock (needs uv)
 	done
 
 clean: ## Remove the environment, build products and the demo's lakehouse
-	rm -rf $(VENV) dbt_packages target logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench dbt_packages target logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@if [ -e "$(LAKEHOUSE_PATH)/.demo" ]; then rm -rf "$(LAKEHOUSE_PATH)"; fi
 
 $(VENV)/.demo: requirements/demo.lock pyproject.toml profiles.yml scripts/set_up.py packages.yml

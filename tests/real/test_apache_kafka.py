@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.admin import NewTopic as TopicSpec
 
 from ingestion import bronze, runner
@@ -80,6 +80,18 @@ def transactional_producer(broker: str, name: str) -> Producer:
     producer = Producer({"bootstrap.servers": broker, "transactional.id": name, "log_level": 0})
     producer.init_transactions()
     return producer
+
+
+def wait_for_decisions(broker: str, topic: str, partitions: int = 1) -> None:
+    """Wait until no transaction is open: its end is answered before each partition has its mark."""
+    client = AdminClient({"bootstrap.servers": broker})
+    asked = {TopicPartition(topic, n): OffsetSpec.latest() for n in range(partitions)}
+
+    def ends(level: IsolationLevel) -> list[int]:
+        found = client.list_offsets(asked, isolation_level=level)
+        return [found[at].result().offset for at in asked]
+
+    wait_for(lambda: ends(IsolationLevel.READ_COMMITTED) == ends(IsolationLevel.READ_UNCOMMITTED))
 
 
 def lag(feed: Feed, lakehouse: Path) -> dict[str, int]:
@@ -157,6 +169,7 @@ def test_only_committed_records_land_however_the_ends_of_transactions_fall(
             producer.abort_transaction()
         else:
             producer.commit_transaction()
+    wait_for_decisions(broker, topic, 2)
     feed = events(broker, topic, batch_rows=3)
     land(feed, lakehouse)
     assert sorted(landed_numbers(lakehouse)) == committed
@@ -167,6 +180,7 @@ def test_only_committed_records_land_however_the_ends_of_transactions_fall(
     producer.begin_transaction()
     producer.produce(topic, value=b'{"n":999}', partition=0)
     producer.commit_transaction()
+    wait_for_decisions(broker, topic, 2)
     assert land(feed, lakehouse).landed == 1
     assert_exactly_once(lakehouse, "events", len(committed) + 1)
 
@@ -181,6 +195,7 @@ def test_a_partition_that_ends_in_aborted_records_is_drained_without_waiting(
         producer.produce(topic, value=b'{"n":%d}' % n)
     producer.flush()
     producer.abort_transaction()
+    wait_for_decisions(broker, topic)
     feed = events(broker, topic, batch_rows=5)
     result = land(feed, lakehouse)
     assert result.landed == 5
@@ -202,6 +217,7 @@ def test_what_is_behind_an_open_transaction_lands_when_it_is_committed(
     assert result.landed == 3
     assert result.seconds < 10
     producer.commit_transaction()
+    wait_for_decisions(broker, topic)
     assert land(feed, lakehouse).landed == 3
     assert landed_numbers(lakehouse) == list(range(6))
 

@@ -67,7 +67,7 @@ class ApacheKafka:
 
     def __init__(self, folder: Path) -> None:
         """Format the storage in `folder`. Raise UnavailableError where something is missing."""
-        self._java = needed_program("java", "default-jre-headless")
+        self._java = needed_program("java")
         self._jars = cached_folder(f"kafka-{VERSION}", _fetch_jars)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,7 +159,7 @@ def apache_kafka(folder: Path) -> Iterator[ApacheKafka]:
 
 
 def _fetch_jars(folder: Path) -> None:
-    maven = needed_program("mvn", "maven")
+    maven = needed_program("mvn")
     (folder / "pom.xml").write_text(_POM)
     command = [maven, "--quiet", "--batch-mode", _COPY, f"-DoutputDirectory={folder}"]
     fetch(f"Apache Kafka {VERSION}", command, folder)

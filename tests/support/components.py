@@ -11,6 +11,15 @@ from pathlib import Path
 
 FETCH_SECONDS = 300
 
+# Programs that are not Python's, with the Debian package of each.
+PROGRAMS = {
+    "java": "default-jre-headless",
+    "mvn": "maven",
+    "initdb": "postgresql",
+    "postgres": "postgresql",
+    "psql": "postgresql",
+}
+
 
 class UnavailableError(Exception):
     """A component cannot be had on this machine; the text says what is missing."""
@@ -36,12 +45,24 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def needed_program(name: str, package: str, *places: str) -> str:
-    """Return the path of a program, looked for also in `places`."""
-    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *places]))
+def _find(program: str) -> str | None:
+    # Debian keeps the server's programs out of PATH, by version: the newest first.
+    servers = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    places = [os.environ.get("PATH", ""), *map(str, servers)]
+    return shutil.which(program, path=os.pathsep.join(places))
+
+
+def needed_program(name: str) -> str:
+    """Return the path of one of PROGRAMS."""
+    path = _find(name)
     if path is None:
-        raise UnavailableError(f"{name} is not installed (Debian's package {package})")
+        raise UnavailableError(f"{name} is not installed (Debian's package {PROGRAMS[name]})")
     return path
+
+
+def missing_programs() -> list[str]:
+    """Return those of PROGRAMS that are not installed, each with its package."""
+    return [f"{name} ({package})" for name, package in PROGRAMS.items() if _find(name) is None]
 
 
 def fetch(what: str, command: Sequence[str | Path], folder: Path) -> None:
@@ -53,8 +74,10 @@ def fetch(what: str, command: Sequence[str | Path], folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise UnavailableError(f"{what} cannot be fetched in {FETCH_SECONDS} s") from error
     if done.returncode:
-        said = " ".join((done.stdout + done.stderr).split())[-400:]
-        raise UnavailableError(f"{what} cannot be fetched: {said}")
+        said = " ".join((done.stdout + done.stderr).split())
+        # Maven says first what is wrong, pip last.
+        brief = said if len(said) < 1_000 else f"{said[:600]} ... {said[-400:]}"
+        raise UnavailableError(f"{what} cannot be fetched: {brief}")
 
 
 def free_ports(count: int) -> list[int]:

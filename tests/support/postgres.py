@@ -59,9 +59,7 @@ def postgres() -> Iterator[Postgres]:
 
     PostgreSQL refuses to run as root, so root runs it as the user of its package.
     """
-    places = [str(p) for p in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
-    programs = [needed_program(n, "postgresql", *places) for n in ("initdb", "postgres", "psql")]
-    initdb, server, psql = programs
+    initdb, server, psql = map(needed_program, ("initdb", "postgres", "psql"))
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     as_user: dict[str, Any] = {"cwd": folder}
     if os.getuid() == 0:
