@@ -111,7 +111,7 @@ class KafkaSource:
         self._spill = state_directory
         self._consumer: Consumer | None = None
         self._admin: AdminClient | None = None
-        self._last_error = "no answer"
+        self._last_error, self._suspect = "no answer", "bootstrap.servers"
         self._heard_at = self._look_at = 0.0
         self.partitions: list[TopicPartition] = []
 
@@ -166,7 +166,7 @@ class KafkaSource:
             consumer.poll(0)  # lets the client say why
             servers = self.options.settings["bootstrap.servers"]
             raise self.feed.error(
-                "kafka.settings.bootstrap.servers",
+                f"kafka.settings.{self._suspect}",
                 f"cannot reach a broker at {servers} ({self._last_error}); check both",
             ) from error
 
@@ -193,6 +193,10 @@ class KafkaSource:
     def _note_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._last_error = error.str()
+            # A refused certificate comes as any broken connection; only the text says so.
+            is_login = error.code() == KafkaError._AUTHENTICATION
+            is_tls = "SSL" in error.str()
+            self._suspect = "sasl.*" if is_login else "ssl.*" if is_tls else "bootstrap.servers"
 
     def close(self) -> None:
         """Disconnect."""
