@@ -60,7 +60,7 @@ def client_settings(feeds: Path, lakehouse: Path) -> dict[str, Any]:
         raise _CapturedError(settings)
 
     (feed,) = load_feeds(feeds, {}, None)
-    with mock.patch("ingestion.kafka.Consumer", capture):
+    with mock.patch("ingestion.broker.Consumer", capture):
         try:
             KafkaSource(feed, feed.source, lakehouse / "ingest").check()  # type: ignore[arg-type]  # a Kafka feed
         except _CapturedError as captured:

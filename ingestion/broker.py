@@ -35,7 +35,7 @@ class Broker:
         self._feed, self._options = feed, options
         self._timeout = options.connect_timeout_seconds
         self._admin: AdminClient | None = None
-        self.last_error = "no answer"
+        self.last_error, self._suspect = "no answer", "bootstrap.servers"
         settings = {
             "queued.max.messages.kbytes": 16_384,
             **options.settings,
@@ -60,6 +60,10 @@ class Broker:
     def _note_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self.last_error = error.str()
+            # A refused certificate comes as any broken connection; only the text says so.
+            is_login = error.code() == KafkaError._AUTHENTICATION
+            is_tls = "SSL" in error.str()
+            self._suspect = "sasl.*" if is_login else "ssl.*" if is_tls else "bootstrap.servers"
 
     def close(self) -> None:
         """Disconnect."""
@@ -92,7 +96,7 @@ class Broker:
             self.consumer.poll(0)  # lets the client say why
             servers = self._options.settings["bootstrap.servers"]
             raise self._feed.error(
-                "kafka.settings.bootstrap.servers",
+                f"kafka.settings.{self._suspect}",
                 f"cannot reach a broker at {servers} ({self.last_error}); check both",
             ) from error
 

@@ -19,6 +19,7 @@ from ingestion.errors import ConfigError
 from ingestion.locations import Root, root
 
 KAFKA_FORMATS = ("json", "debezium", "text")
+KAFKA_ENCODINGS = ("text", "avro", "protobuf")
 FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document", "parquet")
 
 # The job's own guarantees rest on these; a feed may not set them.
@@ -44,6 +45,7 @@ Start = str | datetime | Mapping[int, int]
 class KafkaOptions:
     """Where a Kafka feed reads; `settings` go to librdkafka as they are.
 
+    `schema_registry` goes to confluent_kafka's client; it is empty where both encodings are text.
     It has either `topics` or a `pattern` for their whole names. `start` is by topic, "*" is for
     those that it does not name.
     """
@@ -54,6 +56,9 @@ class KafkaOptions:
     start: Mapping[str, Start] = field(default_factory=dict)
     group: str = ""
     on_gap: str = "stop"
+    value_encoding: str = "text"
+    key_encoding: str = "text"
+    schema_registry: Mapping[str, Any] = field(default_factory=dict)
     discovery_seconds: float = 10
     batch_rows: int = 50_000
     batch_bytes: int = 64 * 1024 * 1024
@@ -204,6 +209,9 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
     start = _starts(section)
     if topics and (unknown := set(start) - {"*", *topics}):
         raise section.error("start", f"names '{min(unknown)}', which is not among the topics")
+    encodings = [section.choice(f"{part}_encoding", KAFKA_ENCODINGS) for part in ("value", "key")]
+    registry = section.mapping("schema_registry")
+    _check_registry(section, registry, encodings)
     own = section.mapping("settings")
     settings = {str(k): _plain(v) for k, v in {**shared, **own}.items()}
     for reserved in RESERVED_KAFKA_SETTINGS:
@@ -218,6 +226,9 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
         start=start,
         group=section.text("group"),
         on_gap=section.choice("on_gap", ("stop", "continue")),
+        value_encoding=encodings[0],
+        key_encoding=encodings[1],
+        schema_registry=registry,
         discovery_seconds=section.seconds("discovery_seconds", KafkaOptions.discovery_seconds),
         batch_rows=section.count("batch_rows", KafkaOptions.batch_rows),
         batch_bytes=section.count("batch_bytes", KafkaOptions.batch_bytes),
@@ -230,6 +241,20 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
     )
     section.finish()
     return options
+
+
+def _check_registry(
+    section: "_Section", registry: Mapping[str, Any], encodings: Sequence[str]
+) -> None:
+    if not registry and set(encodings) != {"text"}:
+        raise section.error("schema_registry", "is missing; an encoding other than text needs it")
+    if registry and set(encodings) == {"text"}:
+        fix = "has no meaning while value_encoding and key_encoding are text; remove it, or set one"
+        raise section.error("schema_registry", fix)
+    urls = str(registry.get("url", "")).split(",")
+    if registry and not all(url.strip().startswith(("http://", "https://")) for url in urls):
+        # The client would say so with the URL, which may hold a password.
+        raise section.error("schema_registry.url", "must be http://host:port or https://host:port")
 
 
 def _starts(section: "_Section") -> dict[str, Start]:

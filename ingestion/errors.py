@@ -15,5 +15,9 @@ class FeedError(Exception):
     """One feed cannot go on; the others can. Exit code 1."""
 
 
+class DecodeError(ValueError):
+    """A message cannot be decoded; the text says why, without its data."""
+
+
 class ConflictError(FeedError):
     """Another process committed to the same table first: read the positions again and redo."""

@@ -33,7 +33,7 @@ from ingestion.bronze import (
 )
 from ingestion.config import Feed, KafkaOptions
 from ingestion.errors import ConflictError, FeedError
-from ingestion.messages import Handled, decode
+from ingestion.messages import Handled, decode, open_decoder
 from ingestion.places import (
     Place,
     address_of,
@@ -73,6 +73,7 @@ class KafkaSource:
         """Take the settings; nothing is connected before `check`."""
         self.feed, self.options = feed, options
         self._check_value = value_check(feed.format, feed.key)
+        self._decoder = open_decoder(feed, options)
         self._spill = state_directory
         self._connected: Broker | None = None
         self._heard_at = self._look_at = 0.0
@@ -87,6 +88,8 @@ class KafkaSource:
     def check(self) -> None:
         """Connect, and find the topics' partitions. Raise ConfigError where that fails."""
         self.partitions = self._broker.partitions()
+        if self._decoder is not None:
+            self._decoder.check()
 
     def close(self) -> None:
         """Disconnect."""
@@ -386,7 +389,7 @@ class KafkaSource:
         tables: Tables,
     ) -> BatchResult:
         names = {at: p.address.topic for at, p in places.items() if p.address.topic != at.topic}
-        accepted, rejected = decode(messages, self._check_value, handled, names)
+        accepted, rejected = decode(messages, self._check_value, handled, names, self._decoder)
         return self._commit(accepted, rejected, places, moved, tables)
 
     def _commit(

@@ -37,7 +37,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], bytes, str]]:
     exact = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
     try:
         rows = exact.to_pylist()
-        texts = [orjson.dumps(row, default=_plain) for row in rows]
+        texts = [orjson.dumps(row, default=plain) for row in rows]
     except (ValueError, TypeError):  # also a text that is not UTF-8
         if batch.num_rows == 1:
             yield {}, b"", "a value cannot be written as JSON"
@@ -61,7 +61,7 @@ def _exact(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return what JSON has no type for: decimals as texts, bytes in base64."""
     if isinstance(value, Decimal):
         return format(value, "f")

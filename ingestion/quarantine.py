@@ -8,14 +8,13 @@ batch that a run has not finished are left alone: the next run judges that batch
 # pyarrow's types take parameters for the type checker only, not when the module runs.
 from __future__ import annotations
 
-import base64
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -25,12 +24,23 @@ from deltalake import DeltaTable, QueryBuilder
 
 from ingestion.bronze import MAX_CONFLICTS, Bronze, Clock, TopicPartition
 from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
-from ingestion.errors import ConfigError, ConflictError
+from ingestion.errors import ConfigError, ConflictError, DecodeError, FeedError
 from ingestion.files import FileSource
+from ingestion.messages import open_decoder
 from ingestion.ledger import Ledger
 from ingestion.locations import Root, state_folder, under
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
-from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Check, value_check
+from ingestion.records import (
+    REJECT_SCHEMA,
+    ROW_SCHEMA,
+    Check,
+    original_bytes,
+    text_headers,
+    value_check,
+)
+
+if TYPE_CHECKING:
+    from ingestion.encodings import Decoder
 
 # The formats whose quarantined text is a whole record. A row of a CSV file is not: it needs the
 # header of its file, so it is replayed by correcting the file.
@@ -95,9 +105,13 @@ def replay(feed: Feed, lakehouse: Root, clock: Clock) -> Replay:
     check = value_check(_CHECKED_AS[feed.format], feed.key)
     with _between_batches(feed, lakehouse) as bronze:
         rejects = _rejects(feed.name, lakehouse)
+        decoder = None
         if isinstance(feed.source, KafkaOptions):
             rejects = rejects.filter(_of_finished_batches(bronze, rejects))
-        return _replay(rejects, check, bronze, lakehouse, clock)
+            decoder = open_decoder(feed, feed.source)
+        if decoder is not None:
+            decoder.check()
+        return _replay(rejects, check, decoder, bronze, lakehouse, clock)
 
 
 def _rejects(feed: str, lakehouse: Root) -> pa.Table:
@@ -107,10 +121,16 @@ def _rejects(feed: str, lakehouse: Root) -> pa.Table:
 
 
 def _replay(
-    rejects: pa.Table, check: Check, bronze: Bronze, lakehouse: Root, clock: Clock
+    rejects: pa.Table,
+    check: Check,
+    decoder: Decoder | None,
+    bronze: Bronze,
+    lakehouse: Root,
+    clock: Clock,
 ) -> Replay:
     feed = bronze.feed
-    passed = rejects.filter(_judge(rejects, check))
+    judged = [_judge(row, check, decoder) for row in rejects.to_pylist()]
+    passed = pa.Table.from_pylist([row for row in judged if row], schema=REJECT_SCHEMA)
     still = rejects.num_rows - passed.num_rows
     if not passed.num_rows:
         return Replay(feed, bronze.batch_id, 0, still)
@@ -154,15 +174,27 @@ def _of_finished_batches(bronze: Bronze, rejects: pa.Table) -> pa.Array[Any]:
     return pa.array(finished, pa.bool_())
 
 
-def _judge(rejects: pa.Table, check: Check) -> pa.Array[Any]:
-    def passes(value: str | None, headers: Sequence[tuple[str, str]] | None) -> bool:
-        if value is None:  # a gap, not a record
-            return False
-        encoded = dict(headers or ()).get("value_encoding") == "base64"
-        return check(base64.b64decode(value) if encoded else value.encode()) is None
-
-    rows: list[dict[str, Any]] = rejects.select(["value", "headers"]).to_pylist()
-    return pa.array([passes(row["value"], row["headers"]) for row in rows], pa.bool_())
+def _judge(row: dict[str, Any], check: Check, decoder: Decoder | None) -> dict[str, Any] | None:
+    """Return a reject as the row that lands now; None where it is still one, or is a gap."""
+    headers = dict(row["headers"] or ())
+    key, value = (original_bytes(row[part], part, headers) for part in ("key", "value"))
+    if decoder is not None and (key, value) != (None, None):
+        given = [(n, original_bytes(text, n, headers)) for n, text in headers.items()]
+        try:
+            key, value, schemas = decoder(key, value, given)
+        except DecodeError:
+            return None
+        for part in decoder.encodings:
+            headers.pop(f"{part}_encoding", None)
+        row |= {"headers": [*text_headers(schemas), *headers.items()]}
+        row |= {
+            part: None if text is None else text.decode()
+            for part, text in (("key", key), ("value", value))
+            if part in decoder.encodings
+        }
+    elif value is None:
+        return None
+    return row if value is None or check(value) is None else None
 
 
 def _already_landed(lakehouse: Root, feed: str, rows: pa.Table) -> pa.Array[Any]:
@@ -268,7 +300,8 @@ def replay_command(feed: str, as_json: bool, feeds_file: Path, lakehouse: Root) 
 
     They keep their address and get a new batch, so that the models read them like any late record.
 
-    Exit codes: 0 done (what still fails stays in quarantine), 2 a wrong setting.
+    Exit codes: 0 done (what still fails stays in quarantine), 1 it failed and can be tried again,
+    2 a wrong setting.
     """
     try:
         (declared,) = load_feeds(feeds_file, environment(lakehouse), [feed])
@@ -276,6 +309,9 @@ def replay_command(feed: str, as_json: bool, feeds_file: Path, lakehouse: Root) 
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
+    except FeedError as error:
+        click.echo(f"feed '{feed}' failed: {error}", err=True)
+        sys.exit(1)
     if as_json:
         _print_json(asdict(done))
     else:

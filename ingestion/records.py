@@ -144,12 +144,24 @@ def _check_envelope(envelope: object, fields: tuple[str, ...]) -> str | None:
     return missing_key(row, fields)
 
 
-def as_text(value: bytes, name: str) -> tuple[str, Headers]:
+def as_text(value: bytes | None, name: str, is_binary: bool = False) -> tuple[str | None, Headers]:
     """Return bytes as text: as they are, or in base64 with the header that says so."""
-    try:
-        return value.decode(), []
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode(), [(f"{name}_encoding", "base64")]
+    if value is None:
+        return None, []
+    if not is_binary:
+        try:
+            return value.decode(), []
+        except UnicodeDecodeError:
+            pass  # so it is binary
+    return base64.b64encode(value).decode(), [(f"{name}_encoding", "base64")]
+
+
+def original_bytes(text: str | None, name: str, headers: Mapping[str, str | None]) -> bytes | None:
+    """Return what `as_text` was given."""
+    if text is None:
+        return None
+    is_base64 = headers.get(f"{name}_encoding") == "base64"
+    return base64.b64decode(text) if is_base64 else text.encode()
 
 
 def text_headers(headers: Iterable[tuple[str, bytes | None]]) -> Headers:

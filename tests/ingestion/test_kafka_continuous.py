@@ -185,7 +185,7 @@ def test_metrics_tell_rows_lag_and_state(broker: str, new_topic: NewTopic, lakeh
 
     with serve(metrics, 0) as port, running(lakehouse, kafka_feed(broker, topic), metrics=metrics):
         wait_for(lambda: seen().get('ingest_rows_total{feed="events"}') == 5)
-        lag = f'ingest_lag{{feed="events",topic="{topic}",partition="%d"}}'
+        lag = f'ingest_lag{{feed="events",partition="%d",topic="{topic}"}}'
         wait_for(lambda: (seen().get(lag % 0), seen().get(lag % 1)) == (0, 0))
         found = seen()
         assert found['ingest_up{feed="events"}'] == 1

@@ -2,9 +2,10 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -41,8 +42,9 @@ _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencie
 _SETTINGS = """\
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+controller.quorum.voters=1@{controller}
+listeners={listeners}
+listener.security.protocol.map={protocols}
 controller.listener.names=CONTROLLER
 log.dirs={data}
 num.partitions=1
@@ -65,13 +67,16 @@ log.cleaner.dedupe.buffer.size=4194304
 class ApacheKafka:
     """One broker; it can be stopped and started again on the same port and data."""
 
-    def __init__(self, folder: Path) -> None:
-        """Format the storage in `folder`. Raise UnavailableError where something is missing."""
+    def __init__(self, folder: Path, listeners: Mapping[str, str], settings: str) -> None:
+        """Format the storage in `folder`. Raise UnavailableError where something is missing.
+
+        `listeners`: the security protocol of each that there is besides a plain one, by name.
+        """
         self._java = needed_program("java")
         self._jars = cached_folder(f"kafka-{VERSION}", _fetch_jars)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._configure()
+        self._configure(listeners, settings)
         done = subprocess.run(
             [
                 *self._command("kafka.tools.StorageTool"),
@@ -85,13 +90,21 @@ class ApacheKafka:
         if done.returncode:
             raise UnavailableError(f"Apache Kafka cannot run: {done.stdout}{done.stderr}")
 
-    def _configure(self) -> None:
-        port, controller = free_ports(2)
-        self.address = f"127.0.0.1:{port}"
+    def _configure(self, listeners: Mapping[str, str], settings: str) -> None:
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **listeners}
+        ports = free_ports(len(protocols))
+        self.addresses = {
+            name: f"127.0.0.1:{port}" for name, port in zip(protocols, ports, strict=True)
+        }
+        self.address = self.addresses["PLAINTEXT"]
         self._settings = self._folder / "server.properties"
-        self._settings.write_text(
-            _SETTINGS.format(port=port, controller=controller, data=self._folder / "data")
+        content = _SETTINGS.format(
+            listeners=",".join(f"{name}://{at}" for name, at in self.addresses.items()),
+            protocols=",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
+            controller=self.addresses["CONTROLLER"],
+            data=self._folder / "data",
         )
+        self._settings.write_text(content + settings)
 
     def _command(self, main_class: str) -> list[str]:
         # A short life: the quick compiler and the simple collector start in half the time.
@@ -148,9 +161,14 @@ class ApacheKafka:
 
 
 @contextmanager
-def apache_kafka(folder: Path) -> Iterator[ApacheKafka]:
-    """Run a broker with its data in `folder`. Raise UnavailableError where it cannot run."""
-    broker = ApacheKafka(folder)
+def apache_kafka(
+    folder: Path, listeners: Mapping[str, str] = MappingProxyType({}), settings: str = ""
+) -> Iterator[ApacheKafka]:
+    """Run a broker with its data in `folder`. Raise UnavailableError where it cannot run.
+
+    `listeners`: name and security protocol of further ones; `settings`: further lines.
+    """
+    broker = ApacheKafka(folder, listeners, settings)
     try:
         broker.start()
         yield broker
