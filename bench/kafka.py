@@ -62,7 +62,7 @@ def client_settings(feeds: Path, lakehouse: Path) -> dict[str, Any]:
     (feed,) = load_feeds(feeds, {}, None)
     with mock.patch("ingestion.broker.Consumer", capture):
         try:
-            KafkaSource(feed, feed.source, lakehouse / "ingest").check()  # type: ignore[arg-type]  # a Kafka feed
+            KafkaSource(feed, feed.source).check()  # type: ignore[arg-type]  # a Kafka feed
         except _CapturedError as captured:
             values = captured.settings.items()
             return {name: value for name, value in values if not callable(value)}

@@ -4,15 +4,17 @@ A handle is kept for as long as a table is used, and a commit goes through the h
 transaction versions were read: only then does Delta refuse the second of two racing writers.
 """
 
-import tempfile
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BufferedRandom
-from pathlib import Path
+from enum import Enum, auto
+from queue import Full, Queue
+from threading import BoundedSemaphore
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -28,12 +30,19 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from ingestion.errors import ConflictError, FeedError
 from ingestion.locations import Root, state_folder, under, wait_for_lock
-from ingestion.records import BRONZE_SCHEMA, QUARANTINE_SCHEMA, stamp
+from ingestion.records import BRONZE_SCHEMA, QUARANTINE_SCHEMA, Reject, reject_rows, stamp
 
 Clock = Callable[[], datetime]
 
 # What the writer holds in memory: with its default, a million rows, twice as much as all else.
 ROW_GROUP_ROWS = 128 * 1024
+# Chunks of rows between the reader and the writer of a batch, and bytes of rejects that it holds.
+_QUEUE_CHUNKS = 64
+_HELD_BYTES = 32 * 1024 * 1024
+# The writer of a batch takes a thread of Delta's pool for as long as the batch is read, and its
+# rejects need another one: there have to be more threads than batches, however few the cores are.
+_STREAMS = BoundedSemaphore(4)
+os.environ["TOKIO_WORKER_THREADS"] = str(max(8, int(os.environ.get("TOKIO_WORKER_THREADS", "0"))))
 # How often a batch is redone because another process has committed first.
 MAX_CONFLICTS = 10
 
@@ -71,7 +80,7 @@ class LandedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch brought; `bytes` as held in memory, `seconds` to write and commit it.
+    """What one batch brought; `bytes` as held in memory, `seconds` from its begin to its commit.
 
     `progress` counts what is done of what the source has waiting: offsets or files.
     """
@@ -83,54 +92,6 @@ class BatchResult:
     bytes: int = 0
     seconds: float = 0.0
     progress: int = 0
-
-
-class Staging:
-    """The rows of one batch between reading and committing: in memory, beyond a limit on disk.
-
-    A batch is committed as one stream when all of it was read, because its rejects are committed
-    first; a file far larger than memory must fit nevertheless.
-    """
-
-    def __init__(self, schema: pa.Schema, directory: Path, limit_bytes: int) -> None:
-        """Spill to an unnamed file in `directory` when more than `limit_bytes` are held."""
-        self._schema, self._directory, self._limit = schema, directory, limit_bytes
-        self._held: list[pa.RecordBatch] = []
-        self._held_bytes = 0
-        self._file: BufferedRandom | None = None
-        self._writer: pa.RecordBatchStreamWriter | None = None
-        self.rows = self.bytes = 0
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Keep some rows."""
-        self.rows += batch.num_rows
-        self.bytes += batch.nbytes
-        if self._held_bytes < self._limit:
-            self._held.append(batch)
-            self._held_bytes += batch.nbytes
-            return
-        if self._writer is None:
-            # Without a name, the file is gone with the process, however that ends.
-            file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - until close()
-            self._file = file
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = pa.ipc.new_stream(
-                pa.PythonFile(file, mode="w"), self._schema, options=options
-            )
-        self._writer.write_batch(batch)
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        yield from self._held
-        if self._file is not None and self._writer is not None:
-            self._writer.close()
-            self._file.seek(0)
-            yield from pa.ipc.open_stream(pa.PythonFile(self._file, mode="r"))
-
-    def close(self) -> None:
-        """Forget the rows."""
-        self._held.clear()
-        if self._file is not None:
-            self._file.close()
 
 
 class _Table:
@@ -333,19 +294,23 @@ class Tables:
         self.bronze.refresh()
         self.quarantine.refresh()
 
-    def commit(
-        self, batch_id: int, rows: Staging, rejects: Staging, offsets: Mapping[TopicPartition, int]
-    ) -> BatchResult:
-        """Commit a batch, its rejects first: progress in bronze means that all of it is in."""
-        began = time.monotonic()
-        reasons: Counter[str] = Counter()
-        if rejects.rows:
-            self.quarantine.append(rejects, self.bronze.feed, batch_id, offsets, self.clock())
-            for batch in rejects:
-                reasons.update(map(str, batch.column("reason").to_pylist()))
-        self.bronze.append(rows, batch_id, offsets, self.clock())
-        size, seconds = rows.bytes + rejects.bytes, time.monotonic() - began
-        return BatchResult(batch_id, rows.rows, rejects.rows, reasons, size, seconds)
+    @contextmanager
+    def batch(
+        self, batch_id: int, offsets: Mapping[TopicPartition, int]
+    ) -> Iterator["BatchInProgress"]:
+        """Take rows and rejects within this block; commit all of them at its end, or nothing.
+
+        Rejects are committed first: progress in bronze means that all of the batch is in.
+        """
+        with _STREAMS, ThreadPoolExecutor(1) as thread:
+            batch = BatchInProgress(self, batch_id, offsets)
+            batch.begin(thread)
+            try:
+                yield batch
+                batch.end()
+            except BaseException:
+                batch.abandon()
+                raise
 
     @contextmanager
     def in_turn(self, known: Mapping[TopicPartition, tuple[int | None, int]]) -> Iterator[None]:
@@ -356,6 +321,7 @@ class Tables:
         far the quarantine was looked at. Raise ConflictError if another process has landed or
         rejected more since.
         """
+        self._state.mkdir(parents=True, exist_ok=True)
         with (self._state / f"{self.bronze.feed}.commit").open("w") as turn:
             # A process that hangs with its turn is waited for once, not before every commit.
             has_turn = wait_for_lock(turn.fileno(), self._patience)
@@ -367,6 +333,112 @@ class Tables:
                 if self.bronze.next_offset(at) != landed or is_ahead:
                     raise ConflictError(f"{at.topic}/{at.partition} was read by another process")
             yield
+
+
+class _Mark(Enum):
+    """What ends the rows of a batch."""
+
+    END = auto()
+    ABANDONED = auto()
+
+
+class _AbandonedError(Exception):
+    """Tells the writer that there is nothing to commit."""
+
+
+class BatchInProgress:
+    """A batch between reading and committing: its rows are written while more of them are read.
+
+    What it holds in memory does not grow with the batch.
+    """
+
+    def __init__(
+        self, tables: Tables, batch_id: int, offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        """Nothing is written before `begin`."""
+        self._tables, self._batch_id, self._offsets = tables, batch_id, offsets
+        self._began_at, self._began = tables.clock(), time.monotonic()
+        self._queue: Queue[pa.RecordBatch | _Mark] = Queue(_QUEUE_CHUNKS)
+        self._writing: Future[None] | None = None
+        self._held: list[pa.RecordBatch] = []
+        self._held_bytes = 0
+        self._reasons: Counter[str] = Counter()
+        self._landed = self._bytes = 0
+
+    def begin(self, thread: ThreadPoolExecutor) -> None:
+        """Begin to write what will be added."""
+        append = self._tables.bronze.append
+        self._writing = thread.submit(
+            append, self._rows(), self._batch_id, self._offsets, self._began_at
+        )
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        while not isinstance(item := self._queue.get(), _Mark):
+            yield item
+        if item is _Mark.ABANDONED:
+            raise _AbandonedError
+
+    def _put(self, item: pa.RecordBatch | _Mark) -> None:
+        while True:
+            try:
+                return self._queue.put(item, timeout=0.2)
+            except Full:
+                if self._writing is not None and self._writing.done():
+                    self._writing.result()  # it has failed: say why
+                    raise
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Take accepted rows."""
+        if rows.num_rows:
+            self._landed += rows.num_rows
+            self._bytes += rows.nbytes
+            self._put(rows)
+
+    def reject(self, rejects: Sequence[Reject]) -> None:
+        """Take rejected records."""
+        if rejects:
+            self._reasons.update(reject.reason for reject in rejects)
+            self._held.append(reject_rows(rejects))
+            self._bytes += self._held[-1].nbytes
+            self._held_bytes += self._held[-1].nbytes
+            if self._held_bytes > _HELD_BYTES:
+                self._commit_rejects()
+
+    def _commit_rejects(self) -> None:
+        if self._held:
+            self._tables.quarantine.append(
+                self._held,
+                self._tables.bronze.feed,
+                self._batch_id,
+                self._offsets,
+                self._tables.clock(),
+            )
+            self._held, self._held_bytes = [], 0
+
+    def end(self) -> None:
+        """Commit."""
+        self._commit_rejects()
+        self._put(_Mark.END)
+        if self._writing is not None:
+            self._writing.result()
+
+    def abandon(self) -> None:
+        """Let the writer end without a commit."""
+        if self._writing is not None and not self._writing.done():
+            with suppress(Exception):
+                self._put(_Mark.ABANDONED)
+
+    @property
+    def result(self) -> BatchResult:
+        """What was committed."""
+        return BatchResult(
+            self._batch_id,
+            self._landed,
+            self._reasons.total(),
+            self._reasons,
+            self._bytes,
+            time.monotonic() - self._began,
+        )
 
 
 def _offset_id(feed: str, at: TopicPartition) -> str:

@@ -22,11 +22,11 @@ import pyarrow as pa
 from ingestion.bronze import (
     LEDGER,
     MAX_CONFLICTS,
+    BatchInProgress,
     BatchResult,
     Bronze,
     LandedFile,
     Quarantine,
-    Staging,
     Tables,
 )
 from ingestion.config import Feed, FileOptions
@@ -35,13 +35,11 @@ from ingestion.formats import Chunk, read_records
 from ingestion.ledger import LOOKUP, FileState, Ledger
 from ingestion.locations import wait_for_lock
 from ingestion.records import (
-    REJECT_SCHEMA,
     ROW_SCHEMA,
     Headers,
     Reject,
     as_text,
     headers_array,
-    reject_rows,
     timestamps,
 )
 from ingestion.storage import storage
@@ -50,8 +48,6 @@ log = logging.getLogger(__name__)
 
 # How long a batch of another process, such as a back-fill, is waited for.
 LOCK_SECONDS = 60.0
-# Held in memory per batch; more goes to a temporary file on the lakehouse's disk.
-STAGING_BYTES = 128 * 1024 * 1024
 
 
 class FileUnusableError(Exception):
@@ -250,15 +246,13 @@ class FileSource:
         """Land a plan; files that are not as planned are taken out, to be planned anew."""
         conflicts = 0
         while files := ledger.files(self.feed.name, batch_id):
-            rows = Staging(ROW_SCHEMA, self._state, STAGING_BYTES)
-            rejects = Staging(REJECT_SCHEMA, self._state, STAGING_BYTES)
+            owner = {LEDGER: ledger.owner_id(self.feed.name) or 0}
             try:
                 self._withdraw(batch_id, tables.quarantine)
-                columns = {file.path: self._stage(file, rows, rejects) for file in files}
-                owner = {LEDGER: ledger.owner_id(self.feed.name) or 0}
-                result = tables.commit(batch_id, rows, rejects, owner)
+                with tables.batch(batch_id, owner) as batch:
+                    columns = {file.path: self._read(file, batch) for file in files}
                 self._report_columns(ledger, batch_id, columns)
-                yield replace(result, progress=len(files))
+                yield replace(batch.result, progress=len(files))
                 return
             except ConflictError:
                 conflicts += 1
@@ -274,9 +268,6 @@ class FileSource:
                 if error.is_fault:
                     self._faults.append(str(error))
                 ledger.unplan(self.feed.name, error.state)
-            finally:
-                rows.close()
-                rejects.close()
 
     def _withdraw(self, batch_id: int, quarantine: Quarantine) -> None:
         """Take out what an earlier try of this batch rejected.
@@ -316,7 +307,7 @@ class FileSource:
                 paths[0],
             )
 
-    def _stage(self, file: FileState, rows: Staging, rejects: Staging) -> tuple[str, ...]:
+    def _read(self, file: FileState, batch: BatchInProgress) -> tuple[str, ...]:
         """Read one file whole, and make sure that it is the planned one before and after.
 
         Return the columns that were seen in it.
@@ -334,10 +325,8 @@ class FileSource:
                 self._expect(file, stream)
                 for chunk in self._chunks(stream, file.path):
                     columns = chunk.columns
-                    if len(chunk.positions):
-                        rows.add(shared.rows(chunk))
-                    if chunk.rejects:
-                        rejects.add(reject_rows(_rejects(file, headers, modified_ms, chunk)))
+                    batch.add(shared.rows(chunk))
+                    batch.reject(_rejects(file, headers, modified_ms, chunk))
                 self._expect(file, stream)
                 return columns
         except FileNotFoundError:

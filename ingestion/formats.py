@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,8 +120,9 @@ class _Collector:
             return False
         if any(None in column or "" in column for column in columns):
             return False
-        for names in dict.fromkeys(map(tuple, records)):
-            self.columns.update(dict.fromkeys(names))
+        if not set().union(*records) <= self.columns.keys():
+            for names in dict.fromkeys(map(tuple, records)):
+                self.columns.update(dict.fromkeys(names))
         keys = _key_texts(self.key, columns, len(texts))
         self.accept_all(_compact(texts) if compact else texts, keys)
         return True
@@ -138,9 +140,9 @@ class _Collector:
 
     def take_columns(self, values: pa.Array[Any], keys: pa.Array[Any]) -> Chunk:
         """Return a chunk of accepted records; nothing else may be waiting."""
-        positions = range(self.number + 1, self.number + len(values) + 1)
+        positions = pa.array(np.arange(self.number + 1, self.number + len(values) + 1))
         self.number += len(values)
-        return Chunk(pa.array(positions, pa.int64()), keys, values, [], tuple(self.columns))
+        return Chunk(positions, keys, values, [], tuple(self.columns))
 
 
 def _texts(values: Sequence[bytes | None]) -> pa.Array[Any]:

@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -27,7 +26,6 @@ from ingestion.bronze import (
     BatchResult,
     Bronze,
     Quarantine,
-    Staging,
     Tables,
     TopicPartition,
 )
@@ -42,7 +40,7 @@ from ingestion.places import (
     place_after,
     start_offset,
 )
-from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Reject, reject_rows, value_check
+from ingestion.records import Reject, value_check
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +67,11 @@ class Follow(NamedTuple):
 class KafkaSource:
     """One Kafka feed."""
 
-    def __init__(self, feed: Feed, options: KafkaOptions, state_directory: Path) -> None:
+    def __init__(self, feed: Feed, options: KafkaOptions) -> None:
         """Take the settings; nothing is connected before `check`."""
         self.feed, self.options = feed, options
         self._check_value = value_check(feed.format, feed.key)
         self._decoder = open_decoder(feed, options)
-        self._spill = state_directory
         self._connected: Broker | None = None
         self._heard_at = self._look_at = 0.0
         self.partitions: list[TopicPartition] = []
@@ -401,20 +398,18 @@ class KafkaSource:
         tables: Tables,
     ) -> BatchResult:
         """Commit rows, rejects, and the position that each partition has reached."""
-        self._spill.mkdir(parents=True, exist_ok=True)
-        rows = Staging(ROW_SCHEMA, self._spill, 2 * self.options.batch_bytes)
-        rejects = Staging(REJECT_SCHEMA, self._spill, 2 * self.options.batch_bytes)
-        if accepted is not None and accepted.num_rows:
-            rows.add(accepted)
-        if rejected:
-            rejects.add(reject_rows(rejected))
         offsets: dict[TopicPartition, int] = {}
         for at, position in reached.items():
             offsets |= {**places[at].facts, places[at].address: position}
         known = {places[at].address: (places[at].landed, places[at].looked_at) for at in reached}
         membership = self._broker.membership
-        with nullcontext() if membership is None else tables.in_turn(known):
-            result = tables.commit(tables.bronze.batch_id + 1, rows, rejects, offsets)
+        with (
+            nullcontext() if membership is None else tables.in_turn(known),
+            tables.batch(tables.bronze.batch_id + 1, offsets) as batch,
+        ):
+            if accepted is not None:
+                batch.add(accepted)
+            batch.reject(rejected)
         done = 0
         for at, position in reached.items():
             start = places[at].position if places[at].landed is None else places[at].landed
@@ -423,7 +418,7 @@ class KafkaSource:
             places[at].landed = position
         if membership is not None:
             membership.note_landed(reached)
-        return replace(result, progress=done)
+        return replace(batch.result, progress=done)
 
 
 class _Commits:

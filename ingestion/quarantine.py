@@ -26,9 +26,9 @@ from ingestion.bronze import MAX_CONFLICTS, Bronze, Clock, TopicPartition
 from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
 from ingestion.errors import ConfigError, ConflictError, DecodeError, FeedError
 from ingestion.files import FileSource
-from ingestion.messages import open_decoder
 from ingestion.ledger import Ledger
 from ingestion.locations import Root, state_folder, under
+from ingestion.messages import open_decoder
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.records import (
     REJECT_SCHEMA,

@@ -70,10 +70,9 @@ class FeedResult:
 
 def open_source(feed: Feed, lakehouse: Root) -> Source:
     """Return the source of a feed; nothing is connected or written yet."""
-    state = state_folder(lakehouse)
     if isinstance(feed.source, KafkaOptions):
-        return KafkaSource(feed, feed.source, state)
-    return FileSource(feed, feed.source, state)
+        return KafkaSource(feed, feed.source)
+    return FileSource(feed, feed.source, state_folder(lakehouse))
 
 
 # Given a feed's name and how to ask what waits in it, by unit, returns what is told of progress.

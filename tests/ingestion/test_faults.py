@@ -97,6 +97,15 @@ def test_a_limit_of_the_file_size_fails_the_feed_and_loses_nothing(
     assert_exactly_once(lakehouse, "visits", ROWS)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_one_core_is_enough(landing: Path, lakehouse: Path) -> None:
+    """A batch is written while it is read and while its rejects are committed."""
+    random_lines(landing / "a.ndjson")
+    done = ingest(lakehouse, landing, preexec_fn=lambda: os.sched_setaffinity(0, {0}), timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert_exactly_once(lakehouse, "visits", ROWS)
+
+
 def test_a_clock_that_was_set_back_changes_no_order(
     broker: str,
     new_topic: Callable[..., str],

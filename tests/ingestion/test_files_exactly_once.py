@@ -31,11 +31,18 @@ PROTOCOL = [
     files.FileSource._turn,
     files.FileSource._land_plan,
     files.FileSource._withdraw,
-    files.FileSource._stage,
+    files.FileSource._read,
     ledger.Ledger.plan,
     ledger.Ledger.unplan,
     ledger.Ledger._insert,
-    bronze.Tables.commit,
+    bronze.Tables.batch,
+    bronze.BatchInProgress.begin,
+    bronze.BatchInProgress._rows,
+    bronze.BatchInProgress.add,
+    bronze.BatchInProgress.reject,
+    bronze.BatchInProgress._commit_rejects,
+    bronze.BatchInProgress.end,
+    bronze.BatchInProgress.abandon,
     bronze._Table._append,
     bronze.Quarantine.append,
     bronze.Quarantine.withdraw,
@@ -124,7 +131,8 @@ def test_a_kill_between_the_two_commits_is_repaired_by_the_next_run(
     program = (
         "import os, sys; from pathlib import Path; from ingestion import bronze;"
         "sys.path.insert(0, sys.argv[3]); from ingestion_helpers import file_feed, land;"
-        "bronze.Bronze.append = lambda *a: os._exit(137);"
+        "real = bronze.BatchInProgress._commit_rejects;"
+        "bronze.BatchInProgress._commit_rejects = lambda batch: (real(batch), os._exit(137));"
         "land(file_feed(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     here = str(Path(__file__).parent)
@@ -392,10 +400,11 @@ def test_a_commit_that_comes_first_makes_the_batch_be_redone(
     assert_exactly_once(lakehouse, "visits", 2)
 
 
-def test_a_large_batch_goes_through_the_disk_and_lands_the_same(
+def test_a_batch_far_larger_than_what_is_held_lands_the_same(
     lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "STAGING_BYTES", 1)
+    monkeypatch.setattr(bronze, "_QUEUE_CHUNKS", 1)
+    monkeypatch.setattr(bronze, "_HELD_BYTES", 1)
     monkeypatch.setattr("ingestion.formats._BLOCK_BYTES", 100)
     lines = [f'{{"id":{i}}}' if i % 7 else "broken" for i in range(100)]
     write(landing, "a.ndjson", *lines)

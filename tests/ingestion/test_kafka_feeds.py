@@ -24,7 +24,14 @@ PROTOCOL = [
     kafka.KafkaSource.land,
     kafka.KafkaSource._drain,
     kafka.KafkaSource._land_batch,
-    bronze.Tables.commit,
+    bronze.Tables.batch,
+    bronze.BatchInProgress.begin,
+    bronze.BatchInProgress._rows,
+    bronze.BatchInProgress.add,
+    bronze.BatchInProgress.reject,
+    bronze.BatchInProgress._commit_rejects,
+    bronze.BatchInProgress.end,
+    bronze.BatchInProgress.abandon,
     bronze._Table._append,
     bronze.Quarantine.append,
     bronze.Bronze.append,
@@ -131,19 +138,21 @@ def test_two_processes_on_one_feed_land_each_message_once(
 ) -> None:
     topic = new_topic(numbers(1, 21))
     slow, fast = kafka_feed(broker, topic), kafka_feed(broker, topic, batch_rows=7)
-    table = bronze.Quarantine if moment == "before the rejects" else bronze.Bronze
-    real = table.append
+    real = bronze.BatchInProgress._commit_rejects
     overtaken = []
 
-    def overtake(*arguments: object) -> None:
+    def overtake(batch: bronze.BatchInProgress) -> None:
         """While one process is about to commit, the other lands everything, and more comes."""
-        if not overtaken:
-            overtaken.append(True)
+        is_first = not overtaken
+        overtaken.append(True)
+        if is_first and moment == "between the commits":
+            real(batch)
+        if is_first:
             assert land(fast, lakehouse).batches == 3
             send(topic, numbers(21, 26))
-        real(*arguments)  # type: ignore[arg-type]  # whatever they are
+        real(batch)
 
-    monkeypatch.setattr(table, "append", overtake)
+    monkeypatch.setattr(bronze.BatchInProgress, "_commit_rejects", overtake)
     land(slow, lakehouse)
     assert overtaken
     land(slow, lakehouse)
@@ -179,7 +188,7 @@ def test_ends_of_transactions_are_progress_and_aborted_messages_are_not_landed(
     assert land(feed, lakehouse).landed == 1
     (row,) = bronze_rows(lakehouse, "events")
     assert row["value"] == '{"committed":1}'
-    source = kafka.KafkaSource(feed, feed.source, lakehouse)  # type: ignore[arg-type]  # a Kafka feed's
+    source = kafka.KafkaSource(feed, feed.source)  # type: ignore[arg-type]  # a Kafka feed's
     table = bronze.Bronze(lakehouse, "events")
     assert source.lag(table) == {"messages": 0}
     source.close()

@@ -96,7 +96,7 @@ def wait_for_decisions(broker: str, topic: str, partitions: int = 1) -> None:
 
 def lag(feed: Feed, lakehouse: Path) -> dict[str, int]:
     assert isinstance(feed.source, KafkaOptions)
-    source = kafka_source.KafkaSource(feed, feed.source, lakehouse / "ingest")
+    source = kafka_source.KafkaSource(feed, feed.source)
     try:
         return source.lag(bronze.Bronze(lakehouse, "events"))
     finally:
