@@ -38,6 +38,8 @@ class Broker:
         self.last_error, self._suspect = "no answer", "bootstrap.servers"
         settings = {
             "queued.max.messages.kbytes": 16_384,
+            # By default fetching rests for a second whenever that is full.
+            "fetch.queue.backoff.ms": 10,
             **options.settings,
             "group.id": options.group or f"ingest-{feed.name}",
             "enable.auto.commit": False,

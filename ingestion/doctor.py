@@ -22,7 +22,7 @@ from ingestion.locations import Root, state_folder, under
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.runner import describe, open_source
 
-# Below this a batch, its spill and a compaction may not fit side by side.
+# Below this a batch and a compaction may not fit side by side.
 FREE_BYTES = 2 * 1024**3
 # Clocks of machines that write one table may differ by so much.
 CLOCK_TOLERANCE = timedelta(seconds=60)

@@ -249,7 +249,8 @@ class KafkaSource:
         consumer.assign([KafkaPartition(*at, start) for at, start in positions.items()])
         try:
             while open_ or follow is not None:
-                messages, ended, is_full = self._read_batch(consumer, open_, follow)
+                ends = {at: marks[at][1] for at in open_}
+                messages, ended, is_full = self._read_batch(consumer, ends, follow)
                 before, positions = positions, {**positions, **_positions(consumer, positions)}
                 # Offsets without a record (ends of transactions) are progress too.
                 moved = {at: p for at, p in positions.items() if p > before[at]}
@@ -306,9 +307,9 @@ class KafkaSource:
         )
 
     def _read_batch(
-        self, consumer: Consumer, open_: set[TopicPartition], follow: Follow | None
+        self, consumer: Consumer, ends: Mapping[TopicPartition, int], follow: Follow | None
     ) -> tuple[list[Any], set[TopicPartition], bool]:
-        """Read until the batch is full or every open partition has ended.
+        """Read until the batch is full or every open partition is at its end.
 
         With `follow`, until the batch is full, the trigger's time has passed, or it says stop.
         Return the messages, the partitions that have ended, and whether the batch is full.
@@ -343,7 +344,7 @@ class KafkaSource:
             if follow is not None:
                 if late or follow.stop.is_set():
                     return batch, ended, False
-            elif ended >= open_:
+            elif ended >= ends.keys() or (len(messages) < wanted and _are_reached(consumer, ends)):
                 return batch, ended, False
             elif late:
                 raise self._stalled()
@@ -442,6 +443,12 @@ class _Commits:
     def close(self) -> None:
         """Wait for the commit under way, if nobody did."""
         self._pool.shutdown()
+
+
+def _are_reached(consumer: Consumer, ends: Mapping[TopicPartition, int]) -> bool:
+    """Tell whether all was read; the broker itself may take a while to say so."""
+    positions = _positions(consumer, ends)
+    return all(positions.get(at, -1) >= end for at, end in ends.items())
 
 
 def _lags(consumer: Consumer, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 # from the environment.
 Root = Path | str
 
-# Beside the tables of a folder: the ledger, the locks, and what a large batch spills.
+# Beside the tables of a folder: the ledger and the locks.
 _STATE_FOLDER = "ingest"
 
 
