@@ -20,7 +20,7 @@ from ingestion.locations import Root, root
 
 KAFKA_FORMATS = ("json", "debezium", "text")
 KAFKA_ENCODINGS = ("text", "avro", "protobuf")
-FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document", "parquet")
+FILE_FORMATS = ("csv", "tsv", "ndjson", "json_document", "parquet", "avro")
 
 # The job's own guarantees rest on these; a feed may not set them.
 RESERVED_KAFKA_SETTINGS = (

@@ -9,19 +9,16 @@ import base64
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from decimal import MAX_PREC, Context, Decimal
 from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar
 
-import fastavro
 import orjson
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 from confluent_kafka.schema_registry.avro import parse_schema_with_repo
 from confluent_kafka.schema_registry.serde import SchemaId
 from confluent_kafka.serialization import SerializationError
-from fastavro import _read_py as fastavro_in_python
 from google.protobuf import (  # type: ignore[import-untyped]  # it has no stubs, as below
     json_format,
     message_factory,
@@ -30,19 +27,17 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto  # type: ignore[i
 from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
+from ingestion.avro import exact_decimal, reader_for
 from ingestion.config import Feed, KafkaOptions
 from ingestion.errors import DecodeError, FeedError
-from ingestion.parquet import plain
+from ingestion.parquet import to_json
 
 # What stands before the payload is short; damaged, it could be read as a number of any length.
 _HEAD_BYTES = 100
-# A damaged length must not be read as a number that takes minutes to print.
-_DECIMAL_BYTES = _DECIMAL_SCALE = 1_000
 # How long a schema that is not in the registry, or cannot be used, is not asked for again.
 _FORGET_SECONDS = 60.0
 # A registry's ids are signed; to ask for others is an error in itself.
 _LAST_ID = 2**31 - 1
-_ALL_DIGITS = Context(prec=MAX_PREC)
 
 T = TypeVar("T")
 Headers = Iterable[tuple[str, bytes | None]]
@@ -112,7 +107,7 @@ class Decoder:
         read = self._readers.get((encoding, schema)) or self._find_reader(encoding, schema)
         try:
             record = read(message[head.tell() :], at.message_indexes)
-            return orjson.dumps(record, default=plain, option=orjson.OPT_UTC_Z), schema
+            return to_json(record), schema
         except Exception as error:  # damaged bytes make a parser fail in any way
             raise DecodeError("does not fit its schema") from error
 
@@ -173,30 +168,10 @@ class Decoder:
         raise FeedError(f"the schema registry does not answer as it should ({said})")
 
 
-# --- Avro ---------------------------------------------------------------------------------------
-
-
-def _exact(unscaled: bytes, scale: int) -> Decimal:
-    if len(unscaled) > _DECIMAL_BYTES or abs(scale) > _DECIMAL_SCALE:
-        raise ValueError("a decimal is too long")
-    number = Decimal(int.from_bytes(unscaled, signed=True))
-    return number.scaleb(-scale, _ALL_DIGITS)
-
-
-def _read_decimal(data: bytes, schema: Any = None, _: Any = None) -> Decimal:
-    return _exact(data, schema.get("scale", 0))
-
-
-# fastavro's own round to the schema's precision, which not every writer keeps to.
-fastavro.read.LOGICAL_READERS["bytes-decimal"] = _read_decimal
-fastavro.read.LOGICAL_READERS["fixed-decimal"] = _read_decimal
-
-
 def _avro_reader(schema: Schema, references: dict[str, Schema]) -> Reader:
     named = {name: orjson.loads(each.schema_str or "") for name, each in references.items()}
     parsed = parse_schema_with_repo(schema.schema_str or "", named)
-    # The compiled reader has no limit of depth: a few damaged bytes would end the process.
-    module = fastavro_in_python if _is_recursive(parsed) else fastavro
+    module = reader_for(parsed)
 
     def read(payload: bytes, _: object) -> object:
         stream = BytesIO(payload)
@@ -206,16 +181,6 @@ def _avro_reader(schema: Schema, references: dict[str, Schema]) -> Reader:
         return record
 
     return read
-
-
-def _is_recursive(schema: Any, inside: frozenset[str] = frozenset()) -> bool:
-    if isinstance(schema, str):
-        return schema in inside
-    if isinstance(schema, list):
-        return any(_is_recursive(branch, inside) for branch in schema)
-    fields = [field["type"] for field in schema.get("fields", ())]
-    parts = [schema["type"], schema.get("items", "null"), schema.get("values", "null"), *fields]
-    return _is_recursive(parts, inside | {schema.get("name", "")})
 
 
 # --- Protobuf -----------------------------------------------------------------------------------
@@ -241,7 +206,7 @@ _SPECIAL: dict[str, Callable[[Any], object]] = {
     "google.protobuf.Value": json_format.MessageToDict,
     "google.type.Date": lambda m: f"{m.year:04}-{m.month:02}-{m.day:02}",
     "google.type.TimeOfDay": lambda m: f"{m.hours:02}:{m.minutes:02}:{m.seconds:02}.{m.nanos:09}",
-    "confluent.type.Decimal": lambda m: _exact(m.value, m.scale),
+    "confluent.type.Decimal": lambda m: exact_decimal(m.value, m.scale),
 }
 
 

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
+from ingestion import avro, parquet
 from ingestion.config import FileOptions
-from ingestion.parquet import read_rows
 from ingestion.records import NOT_UTF8, malformed, missing_key
 from ingestion.streams import Source, open_text
 
@@ -39,7 +39,8 @@ UNCLOSED_QUOTE = "a quoted field is not closed"
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES = 1024 * 1024
-_PARQUET_ROWS = 10_000
+_BINARY = {"parquet": parquet.read_rows, "avro": avro.read_rows}
+_BINARY_ROWS = 10_000
 _SPACE = b" \t\r\n"
 
 # The limit of csv is one for the whole process, and far too small; lines are bounded here instead.
@@ -160,8 +161,8 @@ def _key_texts(
         head = orjson.dumps({key[0]: 0})[:-2]
         if set(map(type, columns[0])) == {int}:
             return [head + text + b"}" for text in orjson.dumps(columns[0])[1:-1].split(b",")]
-        return [head + orjson.dumps(value) + b"}" for value in columns[0]]
-    return [orjson.dumps(dict(zip(key, row, strict=True))) for row in zip(*columns, strict=True)]
+        return [head + parquet.to_json(value) + b"}" for value in columns[0]]
+    return [parquet.to_json(dict(zip(key, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 def read_records(
@@ -169,13 +170,13 @@ def read_records(
 ) -> Iterator[Chunk]:
     """Read a file of a known format, whose `name` tells how it is compressed."""
     out = _Collector(key)
-    if value_format == "parquet":
-        for record, value, reason in read_rows(raw):
+    if value_format in _BINARY:
+        for record, value, reason in _BINARY[value_format](raw):
             if reason:
                 out.reject(value, reason)
             else:
                 out.judge(value, value, record)
-            if out.number % _PARQUET_ROWS == 0:
+            if out.number % _BINARY_ROWS == 0:
                 yield out.take()
         yield out.take()
         return

@@ -37,7 +37,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], bytes, str]]:
     exact = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
     try:
         rows = exact.to_pylist()
-        texts = [orjson.dumps(row, default=plain) for row in rows]
+        texts = [to_json(row) for row in rows]
     except (ValueError, TypeError):  # also a text that is not UTF-8
         if batch.num_rows == 1:
             yield {}, b"", "a value cannot be written as JSON"
@@ -61,8 +61,12 @@ def _exact(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def plain(value: object) -> object:
-    """Return what JSON has no type for: decimals as texts, bytes in base64."""
+def to_json(record: object) -> bytes:
+    """Return the JSON text of what was read: decimals as texts, bytes in base64, times in UTC."""
+    return orjson.dumps(record, default=_plain, option=orjson.OPT_UTC_Z)
+
+
+def _plain(value: object) -> object:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""How files may be written: compressed, in other encodings and dialects, as Parquet."""
+"""How files may be written: compressed, in other encodings and dialects, as Parquet and Avro."""
 
 import bz2
 import gzip
@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -237,6 +238,64 @@ def test_a_parquet_file_with_many_rows_comes_in_chunks() -> None:
     found = read(parquet(pa.table({"id": range(25_000)})), "parquet", ["id"])
     assert len(found.values) == 25_000
     assert values(found)[-1] == '{"id":24999}'
+
+
+@pytest.mark.parametrize(
+    ("key", "landed"), [(Decimal("1.50"), '"1.50"'), (b"\xff", '"/w=="'), ("a", '"a"')]
+)
+def test_a_key_of_parquet_may_be_of_any_type(key: object, landed: str) -> None:
+    assert read(parquet(pa.table({"id": [key]})), "parquet", ["id"]).keys == [
+        f'{{"id":{landed}}}'.encode()
+    ]
+
+
+# --- Avro ---------------------------------------------------------------------------------------
+
+AVRO_SCHEMA = {
+    "type": "record",
+    "name": "payment",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {
+            "name": "amount",
+            "type": {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 8},
+        },
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        {"name": "raw", "type": ["null", "bytes"]},
+    ],
+}
+
+
+def avro(*records: dict[str, object], codec: str = "deflate") -> bytes:
+    sink = io.BytesIO()
+    fastavro.writer(sink, AVRO_SCHEMA, records, codec=codec, sync_interval=1)
+    return sink.getvalue()
+
+
+def payment(number: int) -> dict[str, object]:
+    at = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    return {"id": number, "amount": Decimal("0.00000001"), "at": at, "raw": b"\xff"}
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate"])
+def test_a_record_of_avro_becomes_an_object_that_loses_no_digit(codec: str) -> None:
+    found = read(avro(payment(2**53 + 1), codec=codec), "avro", ["id"])
+    assert found.keys == [b'{"id":9007199254740993}']
+    assert json.loads(found.values[0]) == {
+        "id": 2**53 + 1,
+        "amount": "0.00000001",
+        "at": "2026-03-01T12:00:00.123456Z",
+        "raw": "/w==",
+    }
+
+
+def test_of_a_damaged_avro_file_what_stands_before_lands() -> None:
+    content = avro(*[payment(n) for n in range(10)])
+    found = read(content[:-20], "avro", ["id"])
+    assert (len(found.values), len(found.rejects)) == (9, 1)
+    assert "damaged" in found.rejects[0].reason
+    assert [r.reason for r in read(b"no avro", "avro").rejects] == [found.rejects[0].reason]
+    assert read(b"", "avro") == ([], [], [], [])
 
 
 # --- the feeds file -----------------------------------------------------------------------------
