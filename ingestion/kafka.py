@@ -44,8 +44,9 @@ from ingestion.records import Reject, value_check
 
 log = logging.getLogger(__name__)
 
-# Messages per call: large enough to be cheap, small enough that batch_bytes is not far exceeded.
-CONSUME = 1_000
+# Messages per call: each call waits for Python's lock while a batch is committed, so they should be
+# few. The client's queue bounds what one brings, so batch_bytes is not far exceeded.
+CONSUME = 10_000
 # Bytes that the client and Python hold for a message besides its value, roughly.
 MESSAGE_OVERHEAD = 1_000
 # No call waits longer than this, so that a stop is soon seen.
