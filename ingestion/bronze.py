@@ -38,6 +38,7 @@ Clock = Callable[[], datetime]
 ROW_GROUP_ROWS = 128 * 1024
 # Chunks of rows between the reader and the writer of a batch, and bytes of rejects that it holds.
 _QUEUE_CHUNKS = 64
+_SMALL_ROWS = 100
 _HELD_BYTES = 32 * 1024 * 1024
 # The writer of a batch takes a thread of Delta's pool for as long as the batch is read, and its
 # rejects need another one: there have to be more threads than batches, however few the cores are.
@@ -360,6 +361,7 @@ class BatchInProgress:
         self._began_at, self._began = tables.clock(), time.monotonic()
         self._queue: Queue[pa.RecordBatch | _Mark] = Queue(_QUEUE_CHUNKS)
         self._writing: Future[None] | None = None
+        self._small: list[pa.RecordBatch] = []
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._reasons: Counter[str] = Counter()
@@ -392,7 +394,16 @@ class BatchInProgress:
         if rows.num_rows:
             self._landed += rows.num_rows
             self._bytes += rows.nbytes
-            self._put(rows)
+            self._small.append(rows)
+            if rows.num_rows > _SMALL_ROWS or len(self._small) > _SMALL_ROWS:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hand rows to the writer, those of many small files together."""
+        if self._small:
+            # The stubs do not know it yet.
+            self._put(pa.concat_batches(self._small))  # type: ignore[attr-defined]
+            self._small = []
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         """Take rejected records."""
@@ -417,6 +428,7 @@ class BatchInProgress:
 
     def end(self) -> None:
         """Commit."""
+        self._pass_on()
         self._commit_rejects()
         self._put(_Mark.END)
         if self._writing is not None:

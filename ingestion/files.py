@@ -35,12 +35,13 @@ from ingestion.formats import Chunk, read_records
 from ingestion.ledger import LOOKUP, FileState, Ledger
 from ingestion.locations import wait_for_lock
 from ingestion.records import (
+    LAST_MILLISECOND,
     ROW_SCHEMA,
+    TIMESTAMP_TYPE,
     Headers,
     Reject,
     as_text,
     headers_array,
-    timestamps,
 )
 from ingestion.storage import storage
 
@@ -347,19 +348,21 @@ class _SharedColumns:
     """What all records of a file share, built once and cut to the length of each chunk."""
 
     def __init__(self, file: FileState, headers: Headers) -> None:
-        self._source = pa.array([file.path], type=pa.string())
-        self._headers = headers_array([headers])
-        self._timestamp = timestamps([file.mtime_ns // 1_000_000])
-        self._partition = pa.array([file.version], type=pa.int32())
-        self._columns: list[pa.Array[Any]] = []
+        milliseconds = file.mtime_ns // 1_000_000
+        modified_us = milliseconds * 1000 if 0 <= milliseconds < LAST_MILLISECOND else None
+        self._columns: list[pa.Array[Any]] = [
+            pa.array([file.path], type=pa.string()),
+            pa.array([file.version], type=pa.int32()),
+            headers_array([headers]),
+            pa.array([modified_us], type=TIMESTAMP_TYPE),
+        ]
 
     def rows(self, chunk: Chunk) -> pa.RecordBatch:
         """Return the accepted records of a chunk."""
         count = len(chunk.positions)
-        if not self._columns or len(self._columns[0]) < count:
+        if len(self._columns[0]) < count:
             first = pa.array([0] * count, type=pa.int32())
-            parts = (self._source, self._partition, self._headers, self._timestamp)
-            self._columns = [part.take(first) for part in parts]
+            self._columns = [column.take(first) for column in self._columns]
         source, partition, headers, timestamp = (c.slice(0, count) for c in self._columns)
         columns = [source, partition, chunk.positions, chunk.keys, chunk.values, headers, timestamp]
         return pa.RecordBatch.from_arrays(columns, schema=ROW_SCHEMA)

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 HEADERS_TYPE = pa.map_(pa.string(), pa.string())
 TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
+# The end of the year 9999; a timestamp beyond it is taken for none.
+LAST_MILLISECOND = 253_402_300_800_000
 
 # A row as a source produces it; when and in which batch it was landed is known at its commit.
 _ROW: list[pa.Field[Any]] = [
@@ -195,7 +197,7 @@ def timestamps(milliseconds: Sequence[int | None]) -> pa.Array[Any]:
     numbers = pa.array(milliseconds, type=pa.int64())
     sane = pc.and_(
         pc.greater_equal(numbers, pa.scalar(0)),
-        pc.less(numbers, pa.scalar(253_402_300_800_000)),
+        pc.less(numbers, pa.scalar(LAST_MILLISECOND)),
     )
     kept: pa.Array[Any] = pc.if_else(sane, numbers, pa.scalar(None, pa.int64()))
     result: pa.Array[Any] = kept.cast(pa.timestamp("ms", tz="UTC")).cast(TIMESTAMP_TYPE)
