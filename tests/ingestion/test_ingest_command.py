@@ -136,7 +136,7 @@ def test_status_of_a_source_that_does_not_answer_says_so(
     ("feed", "said"),
     [
         ("{format: csv, files: {path: nowhere}}", "files.path: "),
-        ("{format: avro, files: {path: .}}", "format: 'avro' is unknown"),
+        ("{format: orc, files: {path: .}}", "format: 'orc' is unknown"),
         ("{format: json, kafka: {topics: [t]}}", "bootstrap.servers: is missing"),
         (
             "{format: json, kafka: {topics: [t], settings: {bootstrap.servers: '${KB}'}}}",
