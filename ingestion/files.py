@@ -7,12 +7,11 @@ of the bronze table. So a plan above it is landed (again) as it was written, bef
 # pyarrow's types take parameters for the type checker only, not when the module runs.
 from __future__ import annotations
 
-import fcntl
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +27,8 @@ from ingestion.bronze import (
     Quarantine,
     Staging,
     Tables,
+    TopicPartition,
+    wait_for_lock,
 )
 from ingestion.config import Feed, FileOptions
 from ingestion.errors import ConflictError, FeedError
@@ -49,6 +50,9 @@ log = logging.getLogger(__name__)
 
 # Held in memory per batch; more goes to a temporary file on the lakehouse's disk.
 STAGING_BYTES = 128 * 1024 * 1024
+# How long another process that has the feed, such as a replay that commits, is waited for.
+LOCK_SECONDS = 10.0
+VANISHED = "has vanished"
 
 
 class FileUnusableError(Exception):
@@ -57,7 +61,7 @@ class FileUnusableError(Exception):
     def __init__(self, state: FileState, problem: str, is_fault: bool) -> None:
         """`is_fault`: a person must do something, such as give a permission."""
         super().__init__(f"{state.path}: {problem}")
-        self.state, self.is_fault = state, is_fault
+        self.state, self.problem, self.is_fault = state, problem, is_fault
 
 
 class FileSource:
@@ -82,22 +86,47 @@ class FileSource:
 
         Raise FeedError when all is done if some file could not be read.
         """
-        with self.lock():
-            tables.refresh()  # what was committed before the lock was ours
-            ledger = Ledger(self._state / "ledger.sqlite")
-            try:
-                self._repair(ledger, tables)
-                for batch_id in ledger.planned_batches(self.feed.name, tables.bronze.batch_id):
-                    yield from self._land_plan(ledger, batch_id, tables)
-                for files in self._group(self._new_files(ledger, tables.clock())):
-                    batch_id = tables.bronze.batch_id + 1
-                    ledger.plan(self.feed.name, batch_id, files)
-                    yield from self._land_plan(ledger, batch_id, tables)
-            finally:
-                ledger.close()
+        with self.lock(), closing(Ledger(self._state / "ledger.sqlite")) as ledger:
+            yield from self._finish(ledger, tables)
+            for files in self._group(self._new_files(ledger, tables.clock())):
+                batch_id = tables.bronze.batch_id + 1
+                ledger.plan(self.feed.name, batch_id, files)
+                yield from self._land_plan(ledger, batch_id, tables)
         if self._faults:
             more = f" (and {len(self._faults) - 1} more)" if len(self._faults) > 1 else ""
             raise FeedError(f"not landed: {self._faults[0]}{more}")
+
+    @contextmanager
+    def between_batches(self, tables: Tables) -> Iterator[Mapping[TopicPartition, int]]:
+        """Hold this feed while no batch of it is under way; what was planned is landed first.
+
+        Who commits within the block, once, does so under the next batch id, and together with what
+        is yielded. Otherwise a plan would count as landed, or the ledger as lost.
+        """
+        name = self.feed.name
+        with self.lock(), closing(Ledger(self._state / "ledger.sqlite")) as ledger:
+            for batch in self._finish(ledger, tables):
+                log.warning("feed %s: batch %d was unfinished, and is now", name, batch.batch_id)
+            batch_id = tables.bronze.batch_id + 1
+            # The next plan would do so too: it must not meet rejects that are none of its own.
+            self._withdraw(batch_id, tables.quarantine)
+            ledger.rebuild(name, batch_id, ())
+            yield {LEDGER: ledger.owner_id(name) or 0}
+
+    def landed(
+        self, max_batch_id: int, since: datetime | None, until: datetime | None
+    ) -> Iterator[FileState]:
+        """Yield files, in the state that was landed last, that were modified since and before."""
+        name, after = self.feed.name, ""
+        times = _nanoseconds(since, 0), _nanoseconds(until, 2**63 - 1)
+        while True:
+            # Not held open: a reader of the ledger would keep a run from writing to it.
+            with self._existing_ledger() as ledger:
+                page = ledger.landed(name, max_batch_id, *times, after) if ledger else []
+            yield from page
+            if len(page) < LOOKUP:
+                return
+            after = page[-1].path
 
     def lag(self, bronze: Bronze) -> dict[str, int]:
         """Return how many files, with how many bytes, are not landed yet."""
@@ -131,13 +160,16 @@ class FileSource:
         self._state.mkdir(parents=True, exist_ok=True)
         path = self._state / f"{self.feed.name}.lock"
         with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FeedError(
-                    f"another process is landing this feed (it holds {path})"
-                ) from error
+            if not wait_for_lock(file.fileno(), LOCK_SECONDS):
+                raise FeedError(f"another process is landing this feed (it holds {path})")
             yield
+
+    def _finish(self, ledger: Ledger, tables: Tables) -> Iterator[BatchResult]:
+        """Land what was planned and did not get in."""
+        tables.refresh()  # what was committed before the lock was ours
+        self._repair(ledger, tables)
+        for batch_id in ledger.planned_batches(self.feed.name, tables.bronze.batch_id):
+            yield from self._land_plan(ledger, batch_id, tables)
 
     def _repair(self, ledger: Ledger, tables: Tables) -> None:
         """Rebuild the ledger where the tables know of batches that it does not.
@@ -302,9 +334,22 @@ class FileSource:
             )
 
     def _stage(self, file: FileState, rows: Staging, rejects: Staging) -> tuple[str, ...]:
-        """Read one file whole, and make sure that it is the planned one before and after.
+        """Read one file whole, and return the columns that were seen in it."""
+        columns: tuple[str, ...] = ()
+        for accepted, rejected, seen in self.read(file):
+            columns = seen
+            if accepted.num_rows:
+                rows.add(accepted)
+            if rejected:
+                rejects.add(reject_rows(rejected))
+        return columns
 
-        Return the columns that were seen in it.
+    def read(
+        self, file: FileState
+    ) -> Iterator[tuple[pa.RecordBatch, list[Reject], tuple[str, ...]]]:
+        """Yield the rows and rejects of a file by chunks, with the columns that were seen so far.
+
+        Raise FileUnusableError unless it is the planned one, before the first and after the last.
         """
         headers: Headers = [
             ("size", str(file.size)),
@@ -313,20 +358,21 @@ class FileSource:
         ]
         modified_ms = file.mtime_ns // 1_000_000
         shared = _SharedColumns(file, headers)
-        columns: tuple[str, ...] = ()
+        with self.open(file) as stream:
+            for chunk in self._chunks(stream, file.path):
+                rejects = _rejects(file, headers, modified_ms, chunk)
+                yield shared.rows(chunk), rejects, chunk.columns
+
+    @contextmanager
+    def open(self, file: FileState) -> Iterator[BinaryIO]:
+        """Open a file. Raise FileUnusableError unless it is the planned one, before and after."""
         try:
             with self._storage.open(file.path) as stream:
                 self._expect(file, stream)
-                for chunk in self._chunks(stream, file.path):
-                    columns = chunk.columns
-                    if len(chunk.positions):
-                        rows.add(shared.rows(chunk))
-                    if chunk.rejects:
-                        rejects.add(reject_rows(_rejects(file, headers, modified_ms, chunk)))
+                yield stream
                 self._expect(file, stream)
-                return columns
         except FileNotFoundError:
-            raise FileUnusableError(file, "has vanished", is_fault=False) from None
+            raise FileUnusableError(file, VANISHED, is_fault=False) from None
         except OSError as error:
             problem = error.strerror or str(error)
             raise FileUnusableError(file, problem, is_fault=True) from error
@@ -337,6 +383,13 @@ class FileSource:
 
     def _chunks(self, stream: BinaryIO, name: str) -> Iterator[Chunk]:
         return read_records(stream, name, self.feed.format, self.options, self.feed.key)
+
+
+def _nanoseconds(moment: datetime | None, default: int) -> int:
+    """Return a time as nanoseconds since 1970, without the digits that a float loses."""
+    if moment is None:
+        return default
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
 
 
 class _SharedColumns:

@@ -30,7 +30,10 @@ PROTOCOL = [
     files.FileSource.land,
     files.FileSource._land_plan,
     files.FileSource._withdraw,
+    files.FileSource._finish,
     files.FileSource._stage,
+    files.FileSource.read,
+    files.FileSource.open,
     ledger.Ledger.plan,
     ledger.Ledger.unplan,
     ledger.Ledger._insert,
@@ -308,7 +311,10 @@ def test_a_ledger_lost_in_an_unfinished_batch_repeats_no_reject(
     assert_exactly_once(lakehouse, "visits", 2)
 
 
-def test_a_second_process_does_not_plan_the_same_feed(lakehouse: Path, landing: Path) -> None:
+def test_a_second_process_does_not_plan_the_same_feed(
+    lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
     write(landing, "a.ndjson", '{"id":1}')
     feed = file_feed(landing)
     holder = files.FileSource(feed, feed.source, lakehouse / "ingest")  # type: ignore[arg-type]  # a file feed's

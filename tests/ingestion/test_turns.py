@@ -57,9 +57,9 @@ def test_a_process_that_hangs_with_its_turn_is_waited_for_once(
     tables: Tables, lakehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    real = bronze._wait_for_lock
+    real = bronze.wait_for_lock
     monkeypatch.setattr(
-        bronze, "_wait_for_lock", lambda file, s: waited.append(s) or real(file, min(s, 0.01))
+        bronze, "wait_for_lock", lambda file, s: waited.append(s) or real(file, min(s, 0.01))
     )
     with (lakehouse / "ingest" / "events.commit").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
