@@ -67,6 +67,8 @@ class TopicPartition(NamedTuple):
 
 # Of a feed of files: the number of the ledger that planned the last batch. No topic is named so.
 LEDGER = TopicPartition("#ledger", 0)
+# How often records of a feed were replayed, in both tables: raised by every commit that does.
+REPLAY = TopicPartition("#replay", 0)
 
 
 class LandedFile(NamedTuple):
@@ -154,6 +156,14 @@ class _Table:
         sql = f"select {columns} from records where {where} {rest}"  # noqa: S608
         for batch in QueryBuilder().register("records", self._handle).execute(sql):
             yield from pa.record_batch(batch).to_pylist()
+
+    def rows_of(
+        self, columns: str, sources: Iterable[str], first: int, last: int, where: str = "true"
+    ) -> Iterator[dict[str, object]]:
+        """Yield columns of the rows of some sources between two positions, both included."""
+        names = ", ".join(map(_literal, sources))
+        among = f"source in ({names}) and position between {first} and {last}"
+        return self._query(columns, f"{where} and {among}")
 
     def landed_files(self, where: str, max_batch_id: int) -> Iterator[LandedFile]:
         """Yield the files of the rows up to a batch: the newest landing of each state."""
@@ -314,19 +324,27 @@ class Tables:
                 raise
 
     @contextmanager
-    def in_turn(self, known: Mapping[TopicPartition, tuple[int | None, int]]) -> Iterator[None]:
-        """Commit within this block where several processes land parts of one feed.
+    def turn(self) -> Iterator[None]:
+        """Commit within this block where other processes may commit to the same feed.
 
         Those of one machine wait for each other, a while: of two commits at once the second would
-        be refused, so a turn only saves work. `known` is what was landed of each partition, and how
-        far the quarantine was looked at. Raise ConflictError if another process has landed or
-        rejected more since.
+        be refused, so a turn only saves work.
         """
         self._state.mkdir(parents=True, exist_ok=True)
         with (self._state / f"{self.bronze.feed}.commit").open("w") as turn:
             # A process that hangs with its turn is waited for once, not before every commit.
             has_turn = wait_for_lock(turn.fileno(), self._patience)
             self._patience = TURN_SECONDS if has_turn else 0.0
+            yield
+
+    @contextmanager
+    def in_turn(self, known: Mapping[TopicPartition, tuple[int | None, int]]) -> Iterator[None]:
+        """Commit in turn where several processes land parts of one feed.
+
+        `known` is what was landed of each partition, and how far the quarantine was looked at.
+        Raise ConflictError if another process has landed or rejected more since.
+        """
+        with self.turn():
             self.refresh()
             for at, (landed, looked_at) in known.items():
                 rejected = self.quarantine.next_offset(self.bronze.feed, at)

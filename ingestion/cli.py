@@ -39,6 +39,7 @@ class _LazyGroup(click.Group):
         "compact": "ingestion.maintenance:command",
         "doctor": "ingestion.doctor:command",
         "quarantine": "ingestion.quarantine:command",
+        "replay": "ingestion.replay:command",
         "simulate": "ingestion.simulate.cli:simulate",
     }
 
@@ -98,7 +99,7 @@ def run(
     Exit codes: 0 done (rejected records are in quarantine), 1 a feed failed (with --continuous: was
     failing at the end), 2 a wrong setting.
     """
-    _set_up_logging(verbose or continuous)
+    set_up_logging(verbose or continuous)
     if once == continuous:
         raise click.UsageError("say either --once or --continuous")
     if once and (trigger_seconds, metrics_port) != (None, None):
@@ -136,7 +137,7 @@ def backfill(
 
     Exit codes: 0 done (rejected records are in quarantine), 1 it failed, 2 a wrong setting.
     """
-    _set_up_logging(verbose=False)
+    set_up_logging(verbose=False)
     try:
         (declared,) = load_feeds(feeds_file, environment(lakehouse), [feed])
         folder = folder if isinstance(folder, str) else folder.absolute()
@@ -227,7 +228,7 @@ def _now() -> datetime:
 @lakehouse_option
 def status(as_json: bool, feeds_file: Path, lakehouse: Root) -> None:
     """Show each feed's last batch, its rows and its lag. Writes nothing."""
-    _set_up_logging(verbose=False)
+    set_up_logging(verbose=False)
     try:
         rows = feed_statuses(feeds_file, lakehouse, environment(lakehouse))
     except ConfigError as error:
@@ -267,7 +268,8 @@ class _JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def _set_up_logging(verbose: bool) -> None:
+def set_up_logging(verbose: bool) -> None:
+    """Log to the standard error: warnings, or with `verbose` each batch."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(message)s")

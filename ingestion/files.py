@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ from ingestion.bronze import (
     LandedFile,
     Quarantine,
     Tables,
+    TopicPartition,
 )
 from ingestion.config import Feed, FileOptions
 from ingestion.errors import ConflictError, FeedError
@@ -47,8 +48,9 @@ from ingestion.storage import storage
 
 log = logging.getLogger(__name__)
 
-# How long a batch of another process, such as a back-fill, is waited for.
+# How long a batch of another process, such as a back-fill or a replay, is waited for.
 LOCK_SECONDS = 60.0
+VANISHED = "has vanished"
 
 
 class FileUnusableError(Exception):
@@ -57,7 +59,7 @@ class FileUnusableError(Exception):
     def __init__(self, state: FileState, problem: str, is_fault: bool) -> None:
         """`is_fault`: a person must do something, such as give a permission."""
         super().__init__(f"{state.path}: {problem}")
-        self.state, self.is_fault = state, is_fault
+        self.state, self.problem, self.is_fault = state, problem, is_fault
 
 
 class FileSource:
@@ -96,6 +98,38 @@ class FileSource:
         if self._faults:
             more = f" (and {len(self._faults) - 1} more)" if len(self._faults) > 1 else ""
             raise FeedError(f"not landed: {self._faults[0]}{more}")
+
+    @contextmanager
+    def between_batches(self, tables: Tables) -> Iterator[Mapping[TopicPartition, int]]:
+        """Hold this feed while no batch of it is under way; what was planned is landed first.
+
+        Who commits within the block, once, does so under the next batch id, and together with what
+        is yielded. Otherwise a plan would count as landed, or the ledger as lost.
+        """
+        name = self.feed.name
+        with self._turn(tables) as ledger:
+            for batch in self._land_unfinished(ledger, tables):
+                log.warning("feed %s: batch %d was unfinished, and is now", name, batch.batch_id)
+            batch_id = tables.bronze.batch_id + 1
+            # The next plan would do so too: it must not meet rejects that are none of its own.
+            self._withdraw(batch_id, tables.quarantine)
+            ledger.rebuild(name, batch_id, ())
+            yield {LEDGER: ledger.owner_id(name) or 0}
+
+    def landed(
+        self, max_batch_id: int, since: datetime | None, until: datetime | None
+    ) -> Iterator[FileState]:
+        """Yield files, in the state that was landed last, that were modified since and before."""
+        name, after = self.feed.name, ""
+        times = _nanoseconds(since, 0), _nanoseconds(until, 2**63 - 1)
+        while True:
+            # Not held open: a reader of the ledger would keep a run from writing to it.
+            with self._existing_ledger() as ledger:
+                page = ledger.landed(name, max_batch_id, *times, after) if ledger else []
+            yield from page
+            if len(page) < LOOKUP:
+                return
+            after = page[-1].path
 
     def lag(self, bronze: Bronze) -> dict[str, int]:
         """Return how many files, with how many bytes, are not landed yet."""
@@ -309,9 +343,19 @@ class FileSource:
             )
 
     def _read(self, file: FileState, batch: BatchInProgress) -> tuple[str, ...]:
-        """Read one file whole, and make sure that it is the planned one before and after.
+        """Read one file whole, and return the columns that were seen in it."""
+        columns: tuple[str, ...] = ()
+        for rows, rejects, columns in self.read(file):  # noqa: B007 - the last ones are all
+            batch.add(rows)
+            batch.reject(rejects)
+        return columns
 
-        Return the columns that were seen in it.
+    def read(
+        self, file: FileState
+    ) -> Iterator[tuple[pa.RecordBatch, list[Reject], tuple[str, ...]]]:
+        """Yield the rows and rejects of a file by chunks, with the columns that were seen so far.
+
+        Raise FileUnusableError unless it is the planned one, before the first and after the last.
         """
         headers: Headers = [
             ("size", str(file.size)),
@@ -320,18 +364,21 @@ class FileSource:
         ]
         modified_ms = file.mtime_ns // 1_000_000
         shared = _SharedColumns(file, headers)
-        columns: tuple[str, ...] = ()
+        with self.open(file) as stream:
+            for chunk in self._chunks(stream, file.path):
+                rejects = _rejects(file, headers, modified_ms, chunk)
+                yield shared.rows(chunk), rejects, chunk.columns
+
+    @contextmanager
+    def open(self, file: FileState) -> Iterator[BinaryIO]:
+        """Open a file. Raise FileUnusableError unless it is the planned one, before and after."""
         try:
             with self._storage.open(file.path) as stream:
                 self._expect(file, stream)
-                for chunk in self._chunks(stream, file.path):
-                    columns = chunk.columns
-                    batch.add(shared.rows(chunk))
-                    batch.reject(_rejects(file, headers, modified_ms, chunk))
+                yield stream
                 self._expect(file, stream)
-                return columns
         except FileNotFoundError:
-            raise FileUnusableError(file, "has vanished", is_fault=False) from None
+            raise FileUnusableError(file, VANISHED, is_fault=False) from None
         except OSError as error:
             problem = error.strerror or str(error)
             raise FileUnusableError(file, problem, is_fault=True) from error
@@ -342,6 +389,13 @@ class FileSource:
 
     def _chunks(self, stream: BinaryIO, name: str) -> Iterator[Chunk]:
         return read_records(stream, name, self.feed.format, self.options, self.feed.key)
+
+
+def _nanoseconds(moment: datetime | None, default: int) -> int:
+    """Return a time as nanoseconds since 1970, without the digits that a float loses."""
+    if moment is None:
+        return default
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
 
 
 class _SharedColumns:

@@ -8,9 +8,8 @@ Partitions are assigned by hand: all of them, or those that a consumer group giv
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -72,7 +71,7 @@ class KafkaSource:
         """Take the settings; nothing is connected before `check`."""
         self.feed, self.options = feed, options
         self._check_value = value_check(feed.format, feed.key)
-        self._decoder = open_decoder(feed, options)
+        self.decoder = open_decoder(feed, options)
         self._connected: Broker | None = None
         self._heard_at = self._look_at = 0.0
         self.partitions: list[TopicPartition] = []
@@ -86,8 +85,13 @@ class KafkaSource:
     def check(self) -> None:
         """Connect, and find the topics' partitions. Raise ConfigError where that fails."""
         self.partitions = self._broker.partitions()
-        if self._decoder is not None:
-            self._decoder.check()
+        if self.decoder is not None:
+            self.decoder.check()
+
+    def connect(self) -> Broker:
+        """Do what `check` does, and return what asks the cluster."""
+        self.check()
+        return self._broker
 
     def close(self) -> None:
         """Disconnect."""
@@ -308,11 +312,16 @@ class KafkaSource:
         )
 
     def _read_batch(
-        self, consumer: Consumer, ends: Mapping[TopicPartition, int], follow: Follow | None
+        self,
+        consumer: Consumer,
+        ends: Mapping[TopicPartition, int],
+        follow: Follow | None,
+        rows: int | None = None,
     ) -> tuple[list[Any], set[TopicPartition], bool]:
         """Read until the batch is full or every open partition is at its end.
 
         With `follow`, until the batch is full, the trigger's time has passed, or it says stop.
+        `rows`: it is full with so many, if that is less than the setting.
         Return the messages, the partitions that have ended, and whether the batch is full.
         """
         batch: list[Any] = []
@@ -323,8 +332,9 @@ class KafkaSource:
             limit, overhead = min(limit, follow.batch_bytes), MESSAGE_OVERHEAD
         patience = self.options.stall_timeout_seconds
         deadline = time.monotonic() + (patience if follow is None else follow.trigger_seconds)
-        while len(batch) < self.options.batch_rows and size < limit:
-            wanted = min(CONSUME, self.options.batch_rows - len(batch))
+        rows = min(rows or self.options.batch_rows, self.options.batch_rows)
+        while len(batch) < rows and size < limit:
+            wanted = min(CONSUME, rows - len(batch))
             wait = min(WAIT_SECONDS, max(0.0, deadline - time.monotonic()))
             # Any: the client declares every field of a message as optional.
             messages: list[Any] = consumer.consume(wanted, timeout=wait)
@@ -350,6 +360,23 @@ class KafkaSource:
             elif late:
                 raise self._stalled()
         return batch, ended, True
+
+    def read_again(
+        self, at: TopicPartition, start: int, end: int
+    ) -> Iterator[tuple[int, list[Any]]]:
+        """Yield the messages of an interval of a partition in batches, each with where it ends.
+
+        Raise ConflictError where the broker has deleted what is to be read.
+        """
+        consumer = self._broker.consumer
+        consumer.assign([KafkaPartition(*at, start)])
+        try:
+            while start < end:
+                messages, ended, _ = self._read_batch(consumer, {at: end}, None, end - start)
+                start = end if ended else _positions(consumer, [at])[at]
+                yield min(start, end), [m for m in messages if m.offset() < end]
+        finally:
+            consumer.unassign()
 
     # --- landing --------------------------------------------------------------------------------
 
@@ -388,7 +415,7 @@ class KafkaSource:
         tables: Tables,
     ) -> BatchResult:
         names = {at: p.address.topic for at, p in places.items() if p.address.topic != at.topic}
-        accepted, rejected = decode(messages, self._check_value, handled, names, self._decoder)
+        accepted, rejected = decode(messages, self._check_value, handled, names, self.decoder)
         return self._commit(accepted, rejected, places, moved, tables)
 
     def _commit(
@@ -406,7 +433,7 @@ class KafkaSource:
         known = {places[at].address: (places[at].landed, places[at].looked_at) for at in reached}
         membership = self._broker.membership
         with (
-            nullcontext() if membership is None else tables.in_turn(known),
+            tables.turn() if membership is None else tables.in_turn(known),
             tables.batch(tables.bronze.batch_id + 1, offsets) as batch,
         ):
             if accepted is not None:
@@ -462,7 +489,7 @@ def _lags(consumer: Consumer, positions: Mapping[TopicPartition, int]) -> dict[T
     return lags
 
 
-def _positions(consumer: Consumer, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+def _positions(consumer: Consumer, at: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
     """Return the offsets that the consumer would read next, where it has read at all."""
     found = consumer.position([KafkaPartition(*key) for key in at])
     return {

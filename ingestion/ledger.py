@@ -118,6 +118,18 @@ class Ledger:
             found.update((row[0], FileState(*row)) for row in self._db.execute(sql, (feed, *part)))
         return found
 
+    def landed(
+        self, feed: str, max_batch_id: int, since_ns: int, until_ns: int, after: str
+    ) -> list[FileState]:
+        """Return the next LOOKUP files by path whose last landed state was modified in a time."""
+        sql = (
+            "select path, size, mtime_ns, max(version) from planned_state"
+            " where feed = ? and path > ? and batch_id <= ? group by path"
+            " having mtime_ns >= ? and mtime_ns < ? order by path limit ?"
+        )
+        given = (feed, after, max_batch_id, since_ns, until_ns, LOOKUP)
+        return [FileState(*row) for row in self._db.execute(sql, given)]
+
     def report_change(self, feed: str, state: FileState) -> bool:
         """Note that a landed file is now in this state; True the first time only."""
         sql = (

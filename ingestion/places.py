@@ -54,6 +54,11 @@ def identity_key(address: TopicPartition) -> TopicPartition:
     return TopicPartition(f"{address.topic}#id", address.partition)
 
 
+def first_key(address: TopicPartition) -> TopicPartition:
+    """Return what keeps the offset at which offsets began anew; those below are not of it."""
+    return TopicPartition(f"{address.topic}#first", address.partition)
+
+
 def address_of(at: TopicPartition, bronze: Bronze) -> TopicPartition:
     """Return the address under which a partition lands."""
     return _numbered(at, bronze.next_offset(generation_key(at)) or 1)
@@ -99,8 +104,12 @@ def place_after(gap: Gap, position: int, at: TopicPartition, bronze: Bronze) -> 
         return Place(address, gap.resume, must_commit=True, gap=record)
     generation = (bronze.next_offset(generation_key(at)) or 1) + 1
     # The former address ends after the record of the gap.
-    facts = {generation_key(at): generation, address: position + 1}
     new = _numbered(at, generation)
+    facts = {
+        generation_key(at): generation,
+        first_key(new): gap.resume,
+        address: position + 1,
+    }
     return Place(new, gap.resume, facts=facts, must_commit=True, gap=record)
 
 

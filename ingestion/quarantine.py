@@ -9,8 +9,8 @@ batch that a run has not finished are left alone: the next run judges that batch
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
-from ingestion.bronze import MAX_CONFLICTS, Bronze, Clock, TopicPartition
+from ingestion.bronze import MAX_CONFLICTS, Bronze, Clock, Tables, TopicPartition
 from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
-from ingestion.errors import ConfigError, ConflictError, DecodeError, FeedError
+from ingestion.errors import ConfigError, ConflictError, DecodeError
 from ingestion.files import FileSource
-from ingestion.ledger import Ledger
+from ingestion.ledger import FileState
 from ingestion.locations import Root, state_folder, under
 from ingestion.messages import open_decoder
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
@@ -38,12 +38,14 @@ from ingestion.records import (
     text_headers,
     value_check,
 )
+from ingestion.replay import Address, Landing, addresses_of, alone, replay_files, where
+from ingestion.runner import describe
 
 if TYPE_CHECKING:
     from ingestion.encodings import Decoder
 
 # The formats whose quarantined text is a whole record. A row of a CSV file is not: it needs the
-# header of its file, so it is replayed by correcting the file.
+# header of its file, so that is read again.
 _CHECKED_AS = {
     "json": "json",
     "debezium": "debezium",
@@ -68,12 +70,17 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay did: records landed now, and records that are still rejected."""
+    """What a replay did: records landed now, and records that are still rejected.
+
+    `changed`, `missing`: files that were to be read again, but are not as they were landed.
+    """
 
     feed: str
     batch_id: int
     landed: int
     still_rejected: int
+    changed: int = 0
+    missing: int = 0
 
 
 def summary(lakehouse: Root, feed: str | None = None) -> list[Rejected]:
@@ -98,20 +105,59 @@ def records(lakehouse: Root, feed: str, limit: int) -> Iterator[dict[str, Any]]:
 def replay(feed: Feed, lakehouse: Root, clock: Clock) -> Replay:
     """Judge the rejects of a feed by its settings of now; land those that pass, under a new batch.
 
-    Raise ConfigError for a format whose rejects cannot stand alone.
+    Raise FeedError while another replay of the feed is running on this machine.
     """
-    if feed.format not in _CHECKED_AS:
-        raise feed.error("format", f"rows of {feed.format} files are replayed by correcting them")
-    check = value_check(_CHECKED_AS[feed.format], feed.key)
-    with _between_batches(feed, lakehouse) as bronze:
+    state = state_folder(lakehouse)
+    with ExitStack() as stack:
+        stack.enter_context(alone(feed.name, state))
+        tables = Tables(lakehouse, feed.name, clock)
+        progress: Mapping[TopicPartition, int] = {}
+        if isinstance(feed.source, FileOptions):
+            source = FileSource(feed, feed.source, state)
+            source.check()  # what was planned is landed first
+            if feed.format not in _CHECKED_AS:
+                return _read_again(source, tables, lakehouse)
+            progress = stack.enter_context(source.between_batches(tables))
+        check = value_check(_CHECKED_AS[feed.format], feed.key)
         rejects = _rejects(feed.name, lakehouse)
         decoder = None
         if isinstance(feed.source, KafkaOptions):
-            rejects = rejects.filter(_of_finished_batches(bronze, rejects))
+            # Needs no lock: a batch under way is refused and redone.
+            rejects = rejects.filter(_of_finished_batches(tables.bronze, rejects))
             decoder = open_decoder(feed, feed.source)
         if decoder is not None:
             decoder.check()
-        return _replay(rejects, check, decoder, bronze, lakehouse, clock)
+        return _replay(rejects, check, decoder, tables, lakehouse, progress)
+
+
+class _Retry(Landing):
+    """Lands, of what is read again, the rows that stand in quarantine, and takes them out."""
+
+    def __init__(self, tables: Tables, source: FileSource, lakehouse: Root) -> None:
+        super().__init__(tables, lambda: source.between_batches(tables))
+        self._lakehouse, self._passed = lakehouse, _NOTHING
+
+    def select(
+        self, rows: pa.Table, rejects: pa.Table, landed: set[Address], rejected: set[Address]
+    ) -> tuple[pa.Table, pa.Table]:
+        self._passed = where(rows, lambda address: address in rejected)
+        return where(self._passed, lambda address: address not in landed), _NOTHING
+
+    def settle(self) -> None:
+        _take_out(self._lakehouse, self.tables.bronze.feed, self._passed)
+
+
+def _read_again(source: FileSource, tables: Tables, lakehouse: Root) -> Replay:
+    """Read the files of a feed's rejects again; land what passes and stands in quarantine."""
+    feed, landing = source.feed.name, _Retry(tables, source, lakehouse)
+    with source.between_batches(tables):
+        last = tables.bronze.batch_id
+        rejected = tables.quarantine.landed_files(f"feed = '{feed}'", last)
+        states = {FileState(*file[:4]): None for file in rejected}
+    replay_files(states, source, landing)
+    tables.refresh()
+    done, still = landing.done, tables.quarantine.counts()[feed]
+    return Replay(feed, tables.bronze.batch_id, done.landed, still, done.changed, done.missing)
 
 
 def _rejects(feed: str, lakehouse: Root) -> pa.Table:
@@ -124,11 +170,11 @@ def _replay(
     rejects: pa.Table,
     check: Check,
     decoder: Decoder | None,
-    bronze: Bronze,
+    tables: Tables,
     lakehouse: Root,
-    clock: Clock,
+    progress: Mapping[TopicPartition, int],
 ) -> Replay:
-    feed = bronze.feed
+    bronze, feed = tables.bronze, tables.bronze.feed
     judged = [_judge(row, check, decoder) for row in rejects.to_pylist()]
     passed = pa.Table.from_pylist([row for row in judged if row], schema=REJECT_SCHEMA)
     still = rejects.num_rows - passed.num_rows
@@ -136,36 +182,16 @@ def _replay(
         return Replay(feed, bronze.batch_id, 0, still)
     new = passed.filter(pc.invert(_already_landed(lakehouse, feed, passed)))
     if new.num_rows:
-        _land(bronze, new.select(ROW_SCHEMA.names), clock)
+        _land(bronze, new.select(ROW_SCHEMA.names), progress, tables.clock)
     _take_out(lakehouse, feed, passed)
     return Replay(feed, bronze.batch_id, new.num_rows, still)
-
-
-@contextmanager
-def _between_batches(feed: Feed, lakehouse: Root) -> Iterator[Bronze]:
-    """Open the bronze table of a feed while no batch of files is under way.
-
-    A new batch id would make a planned batch count as landed, so files keep their lock, and an
-    unfinished batch comes first. Kafka needs no lock: a batch under way is refused and redone.
-    """
-    with ExitStack() as stack:
-        if isinstance(feed.source, FileOptions):
-            state = state_folder(lakehouse)
-            stack.enter_context(FileSource(feed, feed.source, state).lock())
-            ledger = stack.enter_context(closing(Ledger(state / "ledger.sqlite")))
-            bronze = Bronze(lakehouse, feed.name)
-            if ledger.planned_batches(feed.name, bronze.batch_id):
-                raise feed.error("quarantine", "a batch is unfinished; `ingest run` it first")
-        else:
-            bronze = Bronze(lakehouse, feed.name)
-        yield bronze
 
 
 def _of_finished_batches(bronze: Bronze, rejects: pa.Table) -> pa.Array[Any]:
     """Tell which rejects lie below what the table says of the progress of their partition."""
     read: dict[tuple[str, int], int | None] = {}
     finished = []
-    for source, partition, position in _addresses(rejects):
+    for source, partition, position in addresses_of(rejects):
         if (source, partition) not in read:
             at = TopicPartition(source, partition)
             read[source, partition] = bronze.next_offset(at)
@@ -207,19 +233,16 @@ def _already_landed(lakehouse: Root, feed: str, rows: pa.Table) -> pa.Array[Any]
         for batch in QueryBuilder().register("b", table).execute(sql)
         for row in pa.record_batch(batch).to_pylist()
     }
-    return pa.array([address in landed for address in _addresses(rows)], pa.bool_())
+    return pa.array([address in landed for address in addresses_of(rows)], pa.bool_())
 
 
-def _addresses(rows: pa.Table) -> Iterator[tuple[str, int, int]]:
-    columns = (rows.column(name).to_pylist() for name in ("source", "partition", "position"))
-    return zip(*columns, strict=True)
-
-
-def _land(bronze: Bronze, rows: pa.Table, clock: Clock) -> None:
+def _land(
+    bronze: Bronze, rows: pa.Table, progress: Mapping[TopicPartition, int], clock: Clock
+) -> None:
     for _ in range(MAX_CONFLICTS):
         bronze.refresh()
         try:
-            bronze.append(rows.to_batches(), bronze.batch_id + 1, {}, clock())
+            bronze.append(rows.to_batches(), bronze.batch_id + 1, progress, clock())
         except ConflictError:  # a run landed meanwhile
             continue
         return
@@ -228,7 +251,7 @@ def _land(bronze: Bronze, rows: pa.Table, clock: Clock) -> None:
 
 def _take_out(lakehouse: Root, feed: str, rows: pa.Table) -> None:
     table = DeltaTable(under(lakehouse, "quarantine"))
-    addresses = list(_addresses(rows))
+    addresses = list(addresses_of(rows))
     for start in range(0, len(addresses), _ADDRESSES_PER_DELETE):
         some = " or ".join(
             f"(source = {_literal(source)} and partition = {partition} and position = {position})"
@@ -300,8 +323,10 @@ def replay_command(feed: str, as_json: bool, feeds_file: Path, lakehouse: Root) 
 
     They keep their address and get a new batch, so that the models read them like any late record.
 
-    Exit codes: 0 done (what still fails stays in quarantine), 1 it failed and can be tried again,
-    2 a wrong setting.
+    Files of formats whose rows do not stand alone (csv, tsv, parquet) are read again. Those that
+    are not as they were landed are said ("changed", "missing"); their rejects stay.
+
+    Exit codes: 0 done (what still fails stays in quarantine), 1 it failed, 2 a wrong setting.
     """
     try:
         (declared,) = load_feeds(feeds_file, environment(lakehouse), [feed])
@@ -309,13 +334,14 @@ def replay_command(feed: str, as_json: bool, feeds_file: Path, lakehouse: Root) 
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    except FeedError as error:
-        click.echo(f"feed '{feed}' failed: {error}", err=True)
+    except Exception as problem:
+        click.echo(f"feed '{feed}' failed: {describe(problem)}", err=True)
         sys.exit(1)
     if as_json:
         _print_json(asdict(done))
-    else:
-        click.echo(f"{done.landed:,} landed, {done.still_rejected:,} still rejected")
+        return
+    files = "".join(f", {n:,} files {c}" for c in ("changed", "missing") if (n := getattr(done, c)))
+    click.echo(f"{done.landed:,} landed, {done.still_rejected:,} still rejected{files}")
 
 
 def _print_json(content: object) -> None:

@@ -3,9 +3,8 @@
 import gzip
 import json
 import os
-import resource
-import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -57,12 +56,23 @@ def random_lines(path: Path) -> None:
     path.write_text("\n".join([*lines, "broken"]) + "\n")
 
 
-def ingest(folder: Path, landing: Path, **options: object) -> "subprocess.CompletedProcess[str]":
+def ingest(folder: Path, landing: Path, before: str = "pass") -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process that has executed some Python first.
+
+    Not by preexec_fn: between fork and exec a process with threads may wait for ever.
+    """
     feeds = landing.parent / "feeds.yml"
     feed = {"files": {"path": str(landing)}, "format": "ndjson", "key": ["id"]}
     feeds.write_text(yaml.safe_dump({"feeds": {"visits": feed}}))
     command = [INGEST, "run", "--once", "--feeds", feeds, "--lakehouse", folder]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]  # options of subprocess.run
+    program = f"import os, resource, signal, sys; {before}; os.execv(sys.argv[1], sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", program, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_a_full_disk_fails_the_feed_and_what_did_not_fit_is_landed_when_there_is_room(
@@ -84,12 +94,9 @@ def test_a_limit_of_the_file_size_fails_the_feed_and_loses_nothing(
     landing: Path, lakehouse: Path
 ) -> None:
     random_lines(landing / "a.ndjson")
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error, not the end of the process
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-
-    done = ingest(lakehouse, landing, preexec_fn=limit)
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))"
+    # Without the signal it is an error, not the end of the process.
+    done = ingest(lakehouse, landing, f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {limit}")
     assert done.returncode == 1
     assert "File too large" in done.stderr
     assert bronze_rows(lakehouse) == []
@@ -101,7 +108,7 @@ def test_a_limit_of_the_file_size_fails_the_feed_and_loses_nothing(
 def test_one_core_is_enough(landing: Path, lakehouse: Path) -> None:
     """A batch is written while it is read and while its rejects are committed."""
     random_lines(landing / "a.ndjson")
-    done = ingest(lakehouse, landing, preexec_fn=lambda: os.sched_setaffinity(0, {0}), timeout=60)
+    done = ingest(lakehouse, landing, "os.sched_setaffinity(0, {0})")
     assert done.returncode == 0, done.stderr
     assert_exactly_once(lakehouse, "visits", ROWS)
 

@@ -32,6 +32,8 @@ PROTOCOL = [
     files.FileSource._land_plan,
     files.FileSource._withdraw,
     files.FileSource._read,
+    files.FileSource.read,
+    files.FileSource.open,
     ledger.Ledger.plan,
     ledger.Ledger.unplan,
     ledger.Ledger._insert,

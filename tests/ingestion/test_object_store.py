@@ -16,7 +16,7 @@ from deltalake import DeltaTable, QueryBuilder
 from ingestion_helpers import NOW, bronze_rows, kafka_feed
 from obstore.store import from_url
 
-from ingestion import doctor, quarantine, status
+from ingestion import doctor, quarantine, replay, status
 from ingestion.bronze import Bronze, TopicPartition
 from ingestion.config import Feed, FileOptions
 from ingestion.errors import ConfigError, ConflictError
@@ -185,3 +185,17 @@ def test_status_doctor_and_quarantine_know_the_store(bucket: str, put: Put, tmp_
     assert "not valid JSON" in listed.output
     refused = list(doctor.examine(feeds, "s3://absent/lakehouse", {}, NOW, lambda _: 2**40))
     assert [finding.check for finding in refused if not finding.ok] == ["lakehouse"]
+
+
+def test_deleted_rows_of_objects_come_back_in_tables_in_the_store(bucket: str, put: Put) -> None:
+    put("landing/a.ndjson", b'{"id":1}\nbroken\n')
+    gone = put("landing/b.ndjson", b'{"id":2}\n')
+    feed = feed_over(f"{bucket}/landing", glob="*.ndjson")
+    lakehouse = f"{bucket}/lakehouse"
+    land(feed, lakehouse)
+    DeltaTable(f"{lakehouse}/bronze/visits").delete("true")
+    obstore.delete(from_url(bucket), gone.removeprefix(f"{bucket}/"))
+    done = replay.replay(feed, replay.Interval(), lakehouse, lambda: NOW)
+    assert (done.landed, done.already_there, done.missing) == (1, 1, 1)
+    assert [row["value"] for row in rows(lakehouse, "bronze/visits")] == ['{"id":1}']
+    assert replay.replay(feed, replay.Interval(), lakehouse, lambda: NOW).landed == 0
