@@ -4,17 +4,15 @@ A handle is kept for as long as a table is used, and a commit goes through the h
 transaction versions were read: only then does Delta refuse the second of two racing writers.
 """
 
-import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, auto
-from queue import Full, Queue
-from threading import BoundedSemaphore
+from io import BufferedRandom
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -30,20 +28,24 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from ingestion.errors import ConflictError, FeedError
 from ingestion.locations import Root, state_folder, under, wait_for_lock
-from ingestion.records import BRONZE_SCHEMA, QUARANTINE_SCHEMA, Reject, reject_rows, stamp
+from ingestion.records import (
+    BRONZE_SCHEMA,
+    QUARANTINE_SCHEMA,
+    REJECT_SCHEMA,
+    ROW_SCHEMA,
+    Reject,
+    reject_rows,
+    stamp,
+)
 
 Clock = Callable[[], datetime]
 
 # What the writer holds in memory: with its default, a million rows, twice as much as all else.
 ROW_GROUP_ROWS = 128 * 1024
-# Chunks of rows between the reader and the writer of a batch, and bytes of rejects that it holds.
-_QUEUE_CHUNKS = 64
+# Held in memory of a batch; more goes to a temporary file beside the ledger.
+STAGING_BYTES = 128 * 1024 * 1024
+# Chunks of fewer rows, as many small files give them, are put together.
 _SMALL_ROWS = 100
-_HELD_BYTES = 32 * 1024 * 1024
-# The writer of a batch takes a thread of Delta's pool for as long as the batch is read, and its
-# rejects need another one: there have to be more threads than batches, however few the cores are.
-_STREAMS = BoundedSemaphore(4)
-os.environ["TOKIO_WORKER_THREADS"] = str(max(8, int(os.environ.get("TOKIO_WORKER_THREADS", "0"))))
 # How often a batch is redone because another process has committed first.
 MAX_CONFLICTS = 10
 
@@ -95,6 +97,54 @@ class BatchResult:
     bytes: int = 0
     seconds: float = 0.0
     progress: int = 0
+
+
+class Staging:
+    """The rows of one batch between reading and committing: in memory, beyond a limit on disk.
+
+    A batch is committed as one stream when all of it was read, because its rejects are committed
+    first; a file far larger than memory must fit nevertheless.
+    """
+
+    def __init__(self, schema: pa.Schema, directory: Path, limit_bytes: int) -> None:
+        """Spill to an unnamed file in `directory` when more than `limit_bytes` are held."""
+        self._schema, self._directory, self._limit = schema, directory, limit_bytes
+        self._held: list[pa.RecordBatch] = []
+        self._held_bytes = 0
+        self._file: BufferedRandom | None = None
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self.rows = self.bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Keep some rows."""
+        self.rows += batch.num_rows
+        self.bytes += batch.nbytes
+        if self._held_bytes < self._limit:
+            self._held.append(batch)
+            self._held_bytes += batch.nbytes
+            return
+        if self._writer is None:
+            # Without a name, the file is gone with the process, however that ends.
+            file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - until close()
+            self._file = file
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writer = pa.ipc.new_stream(
+                pa.PythonFile(file, mode="w"), self._schema, options=options
+            )
+        self._writer.write_batch(batch)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        yield from self._held
+        if self._file is not None and self._writer is not None:
+            self._writer.close()
+            self._file.seek(0)
+            yield from pa.ipc.open_stream(pa.PythonFile(self._file, mode="r"))
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._held.clear()
+        if self._file is not None:
+            self._file.close()
 
 
 class _Table:
@@ -313,15 +363,10 @@ class Tables:
 
         Rejects are committed first: progress in bronze means that all of the batch is in.
         """
-        with _STREAMS, ThreadPoolExecutor(1) as thread:
-            batch = BatchInProgress(self, batch_id, offsets)
-            batch.begin(thread)
-            try:
-                yield batch
-                batch.end()
-            except BaseException:
-                batch.abandon()
-                raise
+        self._state.mkdir(parents=True, exist_ok=True)
+        with closing(BatchInProgress(self, batch_id, offsets, self._state)) as batch:
+            yield batch
+            batch.commit()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -354,119 +399,74 @@ class Tables:
             yield
 
 
-class _Mark(Enum):
-    """What ends the rows of a batch."""
-
-    END = auto()
-    ABANDONED = auto()
-
-
-class _AbandonedError(Exception):
-    """Tells the writer that there is nothing to commit."""
-
-
 class BatchInProgress:
-    """A batch between reading and committing: its rows are written while more of them are read.
+    """A batch between reading and committing.
 
-    What it holds in memory does not grow with the batch.
+    It is written when all of it was read, because its rejects are committed first. (To write rows
+    while they are read would hold a thread of Delta's pool, which the rejects may wait for.)
     """
 
     def __init__(
-        self, tables: Tables, batch_id: int, offsets: Mapping[TopicPartition, int]
+        self,
+        tables: Tables,
+        batch_id: int,
+        offsets: Mapping[TopicPartition, int],
+        directory: Path,
     ) -> None:
-        """Nothing is written before `begin`."""
+        """Spill to unnamed files in `directory` what is too much for memory."""
         self._tables, self._batch_id, self._offsets = tables, batch_id, offsets
-        self._began_at, self._began = tables.clock(), time.monotonic()
-        self._queue: Queue[pa.RecordBatch | _Mark] = Queue(_QUEUE_CHUNKS)
-        self._writing: Future[None] | None = None
+        self._began = time.monotonic()
+        self._rows = Staging(ROW_SCHEMA, directory, STAGING_BYTES)
+        self._rejects = Staging(REJECT_SCHEMA, directory, STAGING_BYTES)
         self._small: list[pa.RecordBatch] = []
-        self._held: list[pa.RecordBatch] = []
-        self._held_bytes = 0
         self._reasons: Counter[str] = Counter()
-        self._landed = self._bytes = 0
-
-    def begin(self, thread: ThreadPoolExecutor) -> None:
-        """Begin to write what will be added."""
-        append = self._tables.bronze.append
-        self._writing = thread.submit(
-            append, self._rows(), self._batch_id, self._offsets, self._began_at
-        )
-
-    def _rows(self) -> Iterator[pa.RecordBatch]:
-        while not isinstance(item := self._queue.get(), _Mark):
-            yield item
-        if item is _Mark.ABANDONED:
-            raise _AbandonedError
-
-    def _put(self, item: pa.RecordBatch | _Mark) -> None:
-        while True:
-            try:
-                return self._queue.put(item, timeout=0.2)
-            except Full:
-                if self._writing is not None and self._writing.done():
-                    self._writing.result()  # it has failed: say why
-                    raise
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Take accepted rows."""
         if rows.num_rows:
-            self._landed += rows.num_rows
-            self._bytes += rows.nbytes
             self._small.append(rows)
             if rows.num_rows > _SMALL_ROWS or len(self._small) > _SMALL_ROWS:
-                self._pass_on()
+                self._stage()
 
-    def _pass_on(self) -> None:
-        """Hand rows to the writer, those of many small files together."""
+    def _stage(self) -> None:
         if self._small:
             # The stubs do not know it yet.
-            self._put(pa.concat_batches(self._small))  # type: ignore[attr-defined]
+            self._rows.add(pa.concat_batches(self._small))  # type: ignore[attr-defined]
             self._small = []
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         """Take rejected records."""
         if rejects:
             self._reasons.update(reject.reason for reject in rejects)
-            self._held.append(reject_rows(rejects))
-            self._bytes += self._held[-1].nbytes
-            self._held_bytes += self._held[-1].nbytes
-            if self._held_bytes > _HELD_BYTES:
-                self._commit_rejects()
+            self._rejects.add(reject_rows(rejects))
+
+    def commit(self) -> None:
+        """Commit the rejects, then the rows."""
+        self._stage()
+        self._commit_rejects()
+        now = self._tables.clock()
+        self._tables.bronze.append(self._rows, self._batch_id, self._offsets, now)
 
     def _commit_rejects(self) -> None:
-        if self._held:
-            self._tables.quarantine.append(
-                self._held,
-                self._tables.bronze.feed,
-                self._batch_id,
-                self._offsets,
-                self._tables.clock(),
-            )
-            self._held, self._held_bytes = [], 0
+        if self._rejects.rows:
+            quarantine, now = self._tables.quarantine, self._tables.clock()
+            feed = self._tables.bronze.feed
+            quarantine.append(self._rejects, feed, self._batch_id, self._offsets, now)
 
-    def end(self) -> None:
-        """Commit."""
-        self._pass_on()
-        self._commit_rejects()
-        self._put(_Mark.END)
-        if self._writing is not None:
-            self._writing.result()
-
-    def abandon(self) -> None:
-        """Let the writer end without a commit."""
-        if self._writing is not None and not self._writing.done():
-            with suppress(Exception):
-                self._put(_Mark.ABANDONED)
+    def close(self) -> None:
+        """Forget what was staged."""
+        self._rows.close()
+        self._rejects.close()
 
     @property
     def result(self) -> BatchResult:
         """What was committed."""
         return BatchResult(
             self._batch_id,
-            self._landed,
-            self._reasons.total(),
+            self._rows.rows,
+            self._rejects.rows,
             self._reasons,
-            self._bytes,
+            self._rows.bytes + self._rejects.bytes,
             time.monotonic() - self._began,
         )
 

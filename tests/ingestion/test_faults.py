@@ -106,7 +106,6 @@ def test_a_limit_of_the_file_size_fails_the_feed_and_loses_nothing(
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_one_core_is_enough(landing: Path, lakehouse: Path) -> None:
-    """A batch is written while it is read and while its rejects are committed."""
     random_lines(landing / "a.ndjson")
     done = ingest(lakehouse, landing, "os.sched_setaffinity(0, {0})")
     assert done.returncode == 0, done.stderr

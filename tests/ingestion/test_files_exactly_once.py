@@ -38,13 +38,10 @@ PROTOCOL = [
     ledger.Ledger.unplan,
     ledger.Ledger._insert,
     bronze.Tables.batch,
-    bronze.BatchInProgress.begin,
-    bronze.BatchInProgress._rows,
     bronze.BatchInProgress.add,
     bronze.BatchInProgress.reject,
+    bronze.BatchInProgress.commit,
     bronze.BatchInProgress._commit_rejects,
-    bronze.BatchInProgress.end,
-    bronze.BatchInProgress.abandon,
     bronze._Table._append,
     bronze.Quarantine.append,
     bronze.Quarantine.withdraw,
@@ -405,8 +402,7 @@ def test_a_commit_that_comes_first_makes_the_batch_be_redone(
 def test_a_batch_far_larger_than_what_is_held_lands_the_same(
     lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bronze, "_QUEUE_CHUNKS", 1)
-    monkeypatch.setattr(bronze, "_HELD_BYTES", 1)
+    monkeypatch.setattr(bronze, "STAGING_BYTES", 1)
     monkeypatch.setattr("ingestion.formats._BLOCK_BYTES", 100)
     lines = [f'{{"id":{i}}}' if i % 7 else "broken" for i in range(100)]
     write(landing, "a.ndjson", *lines)
