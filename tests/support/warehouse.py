@@ -1,19 +1,20 @@
 """The local SQL warehouse of the tests, as seen from the dbt environment.
 
-`tests.warehouse` speaks Databricks' protocol and executes on a Spark Connect server; see
-docs/databricks.md for what that proves. A test uses it so:
+`tests/warehouse` speaks Databricks' protocol and executes on a Spark Connect server; what that
+proves is said in docs/databricks.md. A test uses it so:
 
-    from tests.support.warehouse import Warehouse, warehouse  # the fixture, session-scoped
+    from tests.support.warehouse import Warehouse, WarehouseLakehouse, warehouse  # the fixture
 
     def test_x(warehouse: Warehouse, tmp_path: Path) -> None:
-        catalog = warehouse.new_catalog()            # empty; nothing of another test is in it
-        catalog.register("bronze", "customers", tmp_path / "bronze" / "customers")
-        (tmp_path / "profiles.yml").write_text(catalog.profile())   # its target: `databricks`
-        ...                                          # dbt --profiles-dir tmp_path --target databricks
-        rows = catalog.query("select * from silver.customers")
-        catalog.drop()                               # optional: all of it goes
+        lakehouse = WarehouseLakehouse(tmp_path, catalog=warehouse.new_catalog())
+        lakehouse.land("customers", [...], batch_id=1)      # as with Lakehouse, on DuckDB
+        lakehouse.dbt("build")                              # the target is `databricks`
+        lakehouse.query("select * from silver.customers")   # list of tuples, timestamps in UTC
+        lakehouse.catalog.drop()                            # optional: all that it holds goes
 
-With Lakehouse (tests.support.lakehouse): `WarehouseLakehouse` below.
+Without a Lakehouse: `catalog.profile()` is the text of a profiles.yml, `catalog.register(schema,
+table, folder)` makes a Delta folder a table, `catalog.query(sql)` runs one statement. The fixture
+is session-scoped; a catalog is empty when it is made, and nobody else uses it.
 """
 
 import fcntl
@@ -28,15 +29,16 @@ import urllib.request
 import venv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from databricks import sql
+import databricks.sql
 
 from tests.support.components import UnavailableError, fetch
+from tests.support.lakehouse import Lakehouse
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = PROJECT / ".venv-warehouse"
@@ -116,6 +118,25 @@ class WarehouseCatalog:
         self.warehouse.query(f"drop catalog if exists `{self.name}` cascade")
 
 
+@dataclass
+class WarehouseLakehouse(Lakehouse):
+    """A lakehouse whose dbt runs on the warehouse: bronze is registered as external tables."""
+
+    catalog: WarehouseCatalog = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        (self.path / "profiles.yml").write_text(self.catalog.profile())
+        self.variables["DATABRICKS_CATALOG"] = self.catalog.name
+        for feed in self.feeds:
+            self.catalog.register("bronze", feed, self.path / "bronze" / feed)
+        self.catalog.register("bronze", "quarantine", self.path / "quarantine")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query on the catalog of this lakehouse."""
+        return self.catalog.query(sql)
+
+
 class Warehouse:
     """A running warehouse."""
 
@@ -127,7 +148,7 @@ class Warehouse:
     def query(self, statement: str, *, catalog: str = "main") -> list[tuple[Any, ...]]:
         """Run one statement in a session of its own."""
         with (
-            sql.connect(
+            databricks.sql.connect(
                 server_hostname=f"http://127.0.0.1:{self.port}",
                 http_path=self.http_path,
                 access_token="local",  # noqa: S106 # nobody asks for it

@@ -39,7 +39,7 @@ class Relation:
 
     `folder`: of a table, its Delta folder. `external`: not removed when the table is dropped.
     `query`: of a view, its text as it was given; `engine_query`: with the names of the engine;
-    `reads`: the relations that it names. `version` changes with every definition.
+    `columns`: its columns; `reads`: the relations that it names. `version` changes with every definition.
     """
 
     name: Name
@@ -48,6 +48,7 @@ class Relation:
     external: bool = False
     query: str = ""
     engine_query: str = ""
+    columns: Sequence[str] = ()
     reads: Sequence[Name] = ()
     comment: str | None = None
     column_comments: dict[str, str] = field(default_factory=dict)

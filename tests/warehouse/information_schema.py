@@ -26,11 +26,20 @@ _EMPTY = {
 }
 
 
-def rows(catalog: Catalog, name: str, view: str, columns: ColumnsOf) -> pa.Table:
-    """Return the rows of one view of catalog `name`."""
-    relations = catalog.relations(name)
+def rows(
+    catalog: Catalog,
+    names: Sequence[str],
+    relations: Sequence[Relation],
+    view: str,
+    columns: ColumnsOf,
+) -> pa.Table:
+    """Return the rows of one view of the catalogs `names`, about these relations of theirs."""
     if view == "schemata":
-        found = [(*key, "local", catalog.schema_comment(*key)) for key in catalog.schemas(name)]
+        found = [
+            (*key, "local", catalog.schema_comment(*key))
+            for name in names
+            for key in catalog.schemas(name)
+        ]
         return _table("catalog_name schema_name schema_owner comment", found)
     if view == "tables":
         return _table(

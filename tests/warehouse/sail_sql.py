@@ -83,7 +83,8 @@ def _qualify(tree: exp.Expr) -> bool:
                     condition = meaning
                 else:
                     column.replace(meaning)
-        row = exp.func("struct", *[e.copy() for e in select.expressions], dialect="databricks")
+        fields = ", ".join(e.sql(dialect="databricks") for e in select.expressions)
+        row = parse(f"select struct({fields})").tree.expressions[0]
         inner = select.copy()
         for clause in ("qualify", "order", "limit", "with_"):
             inner.set(clause, None)

@@ -94,6 +94,7 @@ class Session:
         self._journal = journal
         self._current = ((place[0] or "main").lower(), (place[1] or "default").lower())
         self._settings: dict[str, str] = {}
+        self._literals: frozenset[str] = frozenset()
 
     def close(self) -> None:
         """End the session."""
@@ -104,6 +105,7 @@ class Session:
         started, statement, failure = time.monotonic(), None, None
         try:
             statement = parse(text)
+            self._literals = frozenset(x.name for x in statement.tree.find_all(exp.Literal))
             handler = next(
                 (h for kind, h in self._HANDLERS.items() if isinstance(statement.tree, kind)), None
             )
@@ -139,14 +141,26 @@ class Session:
         if parts[0] == "delta":
             raise NotSupportedError("a table by its path")
         if len(parts) > 1 and parts[-2] == "information_schema":
-            catalog = parts[0] if len(parts) == 3 else self._current[0]
-            view = f"__information_schema_{catalog}_{parts[-1]}"
-            rows = information_schema.rows(self._catalog, catalog, parts[-1], self._columns)
-            self._engine.show_rows(view, rows)
-            return view
+            return self._information_schema(parts)
         name = self._name(parts)
         self._engine.declare(self._catalog, name)
         return engine_name(name)
+
+    def _information_schema(self, parts: tuple[str, ...]) -> str:
+        """Make a view of information_schema a temporary one; return its name."""
+        catalog = parts[0] if len(parts) == 3 else self._current[0]
+        # The catalog `system` shows all of them.
+        catalogs = self._catalog.catalogs() if catalog == "system" else [catalog]
+        relations = [r for name in catalogs for r in self._catalog.relations(name)]
+        if parts[-1] == "columns":
+            # To look up the columns of each takes time: only of those that can be meant.
+            for part in range(3):
+                named = [r for r in relations if r.name[part] in self._literals]
+                relations = named or relations
+        rows = information_schema.rows(self._catalog, catalogs, relations, parts[-1], self._columns)
+        view = f"__information_schema_{catalog}_{parts[-1]}"
+        self._engine.show_rows(view, rows)
+        return view
 
     def _for_engine(self, statement: Statement, start: int = 0, head: str = "") -> str:
         """The statement from `start` on, after `head`, as the engine is to run it."""
@@ -357,7 +371,7 @@ class Session:
         if isinstance(tree.this, exp.Schema):
             columns = ", ".join(f"`{column.name}`" for column in tree.this.expressions)
             relation.engine_query = f"select * from ({relation.engine_query}) as v({columns})"
-        self._engine.columns(relation.engine_query)
+        relation.columns = [name for name, _ in self._engine.columns(relation.engine_query)]
         self._catalog.put(relation)
         return _NOTHING
 
@@ -507,13 +521,17 @@ class Session:
                     ("Comment", self._catalog.schema_comment(catalog, schema) or "")]
             return texts(["database_description_item", "database_description_value"], rows)
         if len(parts) == 1 and parts[0] in self._engine.temporary_views:
-            columns = self._engine.columns(f"select * from `{parts[0]}`")
-            return texts(["col_name", "data_type", "comment"], [(*c, None) for c in columns])
+            columns = [(*c, None) for c in self._engine.columns(f"select * from `{parts[0]}`")]
+            if tree.args.get("as_json"):
+                described = self._as_json(Relation(Name("", "", parts[0]), 0), columns)
+                return texts(["json_metadata"], [[json.dumps(described)]])
+            return texts(["col_name", "data_type", "comment"], columns)
         relation = self._catalog.get(self._name(parts))
         if style == "HISTORY":
             return self._history(relation)
         if tree.args.get("as_json"):
-            return texts(["json_metadata"], [[json.dumps(self._as_json(relation))]])
+            described = self._as_json(relation, self._columns(relation))
+            return texts(["json_metadata"], [[json.dumps(described)]])
         rows = list(self._columns(relation))
         if style == "EXTENDED":
             rows += self._details(relation)
@@ -540,7 +558,10 @@ class Session:
         head = [("", "", ""), ("# Detailed Table Information", "", "")]
         return [*head, *((key, value, "") for key, value in found.items() if value is not None)]
 
-    def _as_json(self, relation: Relation) -> Mapping[str, Any]:
+    @staticmethod
+    def _as_json(
+        relation: Relation, columns: Sequence[tuple[str, str, str | None]]
+    ) -> Mapping[str, Any]:
         found: dict[str, Any] = {
             "table_name": relation.name.relation,
             "catalog_name": relation.name.catalog,
@@ -548,7 +569,7 @@ class Session:
             "namespace": [relation.name.schema],
             "columns": [
                 {"name": name, "type": {"name": kind}, "comment": comment, "nullable": True}
-                for name, kind, comment in self._columns(relation)
+                for name, kind, comment in columns
             ],
             "comment": relation.comment,
             "owner": "local",
