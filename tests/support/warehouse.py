@@ -28,14 +28,14 @@ import tempfile
 import urllib.request
 import venv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 import databricks.sql
+import pytest
 
 from tests.support.components import UnavailableError, fetch
 from tests.support.lakehouse import Lakehouse
@@ -76,12 +76,9 @@ def environment() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not marker.exists() or marker.read_text() != wanted:
             venv.create(ENVIRONMENT, with_pip=True, clear=True)
-            pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            fetch(
-                "the local warehouse's environment",
-                [*pip, "--no-deps", "--require-hashes", "--requirement", _LOCK],
-                PROJECT,
-            )
+            pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+            locked = ("--quiet", "--no-deps", "--require-hashes", "--requirement", _LOCK)
+            fetch("the local warehouse's environment", [*pip, *locked], PROJECT)
             marker.write_text(wanted)
     return python
 
@@ -145,21 +142,22 @@ class Warehouse:
         self.http_path = http_path
         self._catalogs = 0
 
+    def connect(self, *, catalog: str = "main") -> Any:
+        """Open a session, by the connector that dbt-databricks uses."""
+        return databricks.sql.connect(
+            server_hostname=f"http://127.0.0.1:{self.port}",
+            http_path=self.http_path,
+            access_token="local",  # noqa: S106 # nobody asks for it
+            catalog=catalog,
+            _connection_uri=f"http://127.0.0.1:{self.port}{self.http_path}",
+            enable_telemetry=False,
+            use_cloud_fetch=False,
+            _retry_stop_after_attempts_count=1,
+        )
+
     def query(self, statement: str, *, catalog: str = "main") -> list[tuple[Any, ...]]:
         """Run one statement in a session of its own."""
-        with (
-            databricks.sql.connect(
-                server_hostname=f"http://127.0.0.1:{self.port}",
-                http_path=self.http_path,
-                access_token="local",  # noqa: S106 # nobody asks for it
-                catalog=catalog,
-                _connection_uri=f"http://127.0.0.1:{self.port}{self.http_path}",
-                enable_telemetry=False,
-                use_cloud_fetch=False,
-                _retry_stop_after_attempts_count=1,
-            ) as connection,
-            connection.cursor() as cursor,
-        ):
+        with self.connect(catalog=catalog) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return [tuple(map(_plain, row)) for row in cursor.fetchall()]
 
@@ -172,7 +170,7 @@ class Warehouse:
 
     def report(self) -> dict[str, Any]:
         """What was asked so far: counts, and the statements that were not plainly run."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/report") as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/report") as answer:
             return dict(json.load(answer))
 
 
@@ -198,8 +196,8 @@ def running_warehouse(*options: str) -> Iterator[Warehouse]:
             stdout=subprocess.PIPE,
             stderr=errors,
         )
+    assert process.stdin is not None and process.stdout is not None
     try:
-        assert process.stdin is not None and process.stdout is not None
         said = process.stdout.readline()
         if not said:
             raise UnavailableError(f"the warehouse did not start: {log.read_text()[-1000:]}")
@@ -239,10 +237,8 @@ def main(options: Sequence[str]) -> None:
         print("A profile for it (dbt --profiles-dir FOLDER --target databricks):\n")
         print(catalog.profile())
         print("Ctrl+C ends it.", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             sys.stdin.read()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ class Relation:
 
     `folder`: of a table, its Delta folder. `external`: not removed when the table is dropped.
     `query`: of a view, its text as it was given; `engine_query`: with the names of the engine;
-    `columns`: its columns; `reads`: the relations that it names. `version` changes with every definition.
+    `columns`: its columns; `reads`: the relations that it names.
+    `version` changes with every definition.
     """
 
     name: Name

@@ -2,13 +2,15 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from .catalog import Catalog, Name, Relation
+from .sail_sql import for_sail
 
 
 def engine_name(name: Name) -> str:
@@ -26,23 +28,24 @@ class Declared:
 
 
 class EngineSession:
-    """One session of an engine: its temporary views are its own."""
+    """One session of an engine: its temporary views are its own.
 
-    def __init__(
-        self,
-        spark: Any,
-        declared: Declared,
-        view_query: Callable[[str, Sequence[str]], str] = lambda query, _: query,
-    ) -> None:
-        """`view_query`: how the engine wants a view's query with its columns written."""
+    What is here fits Spark; another engine overrides what it does in another way.
+    """
+
+    def __init__(self, spark: Any, declared: Declared) -> None:
         self._spark = spark
-        self._view_query = view_query
         self._declared = declared
         self.temporary_views: set[str] = set()
 
     def sql(self, text: str) -> pa.Table:
         """Run a statement of the engine's dialect."""
-        return self._spark.sql(text).toArrow()
+        rows: pa.Table = self._spark.sql(text).toArrow()
+        return rows
+
+    def rewritten(self, text: str) -> str:
+        """Return a statement of Databricks SQL in the engine's dialect."""
+        return text
 
     def columns(self, query: str) -> list[tuple[str, str]]:
         """Return the names and types of a query's columns, without running it."""
@@ -58,56 +61,98 @@ class EngineSession:
             frame = self._spark.sql(f"select {nulls} where false")
         frame.createOrReplaceTempView(name)
 
+    def create_table(self, folder: Path, partitions: str, columns: str, query: str) -> None:
+        """Make a Delta table in a folder, out of a column list or of a query."""
+        name = f"`new`.`{folder.name}`"
+        self._declare_schema("new")
+        how = f"using delta {partitions} location 'file://{folder}'"
+        self.sql(f"create table {name} {columns} {how} {query and f'as {query}'}")
+        # The catalog knows it now by its name; the files stay.
+        self.sql(f"drop table {name}")
+
     def declare(self, catalog: Catalog, name: Name) -> object:
         """Tell the engine about a relation and those it reads; return its fingerprint."""
         relation = catalog.get(name)
         with self._declared.lock:
-            self.declare_schema(name)
+            self._declare_schema(f"{name.catalog}__{name.schema}")
             reads = tuple(self.declare(catalog, read) for read in relation.reads)
             fingerprint = (relation.version, reads)
             known = self._declared.relations.get(engine_name(name))
             if known != fingerprint:
-                self._define(relation, known)
+                self.forget(name)
+                self._define(relation)
                 self._declared.relations[engine_name(name)] = fingerprint
             return fingerprint
-
-    def declare_schema(self, name: Name) -> None:
-        """Make the schema that holds a relation, in the engine."""
-        schema = f"{name.catalog}__{name.schema}"
-        with self._declared.lock:
-            if schema not in self._declared.schemas:
-                self.sql(f"create schema if not exists `{schema}`")
-                self._declared.schemas.add(schema)
 
     def forget(self, name: Name) -> None:
         """Take a relation out of the engine; its files stay."""
         with self._declared.lock:
             if self._declared.relations.pop(engine_name(name), None) is not None:
                 for kind in ("view", "table"):
-                    try:
+                    # One of the two is the wrong kind.
+                    with suppress(Exception):
                         self.sql(f"drop {kind} if exists {engine_name(name)}")
-                    except Exception:  # noqa: BLE001,S110 # one of the two is the wrong kind
-                        pass
-
-    def _define(self, relation: Relation, known: object) -> None:
-        target = engine_name(relation.name)
-        if known is not None:
-            self.forget(relation.name)
-        if relation.is_view:
-            query = self._view_query(relation.engine_query, relation.columns)
-            self.sql(f"create or replace view {target} as {query}")
-        else:
-            self.sql(f"create table {target} using delta location 'file://{relation.folder}'")
 
     def close(self) -> None:
         """End the session on the engine."""
         self._spark.stop()
 
+    def _declare_schema(self, schema: str) -> None:
+        with self._declared.lock:
+            if schema not in self._declared.schemas:
+                self.sql(f"create schema if not exists `{schema}`")
+                self._declared.schemas.add(schema)
+
+    def _define(self, relation: Relation) -> None:
+        target = engine_name(relation.name)
+        if relation.is_view:
+            self.sql(f"create view {target} as {self._view_query(relation)}")
+        else:
+            self.sql(f"create table {target} using delta location 'file://{relation.folder}'")
+
+    def _view_query(self, relation: Relation) -> str:
+        return relation.engine_query
+
+
+class _SailSession(EngineSession):
+    """A session of Sail."""
+
+    def rewritten(self, text: str) -> str:
+        """Say what Sail lacks in what it has."""
+        return for_sail(text)
+
+    def create_table(self, folder: Path, partitions: str, columns: str, query: str) -> None:
+        """Make the table first: Sail's CREATE ... AS makes columns of literals NOT NULL."""
+        if not query:
+            super().create_table(folder, partitions, columns, "")
+            return
+        listed = ", ".join(f"`{name}` {kind}" for name, kind in self.columns(query))
+        how = f"using delta {partitions} location 'file://{folder}'"
+        name = f"`new`.`{folder.name}`"
+        self._declare_schema("new")
+        self.sql(f"create table {name} ({listed}) {how}")
+        self.sql(f"insert into {name} {query}")
+
+    def _view_query(self, relation: Relation) -> str:
+        """The query of a view, past whose column `_n` Sail pushes no filter.
+
+        It would put the expression of a column in the place of every mention of it, and of those
+        in it again: planning a filter on a staging view took 11 s, and takes 0.1 s so.
+        """
+        listed = ", ".join(f"`{column}`" for column in relation.columns)
+        numbered = f"select *, row_number() over (order by 1) as _n from ({relation.engine_query})"
+        return f"select {listed} from ({numbered}) where _n > 0"
+
+
+class Engine(Protocol):
+    """What executes."""
+
+    def session(self) -> EngineSession:
+        """Open a session."""
+
 
 class Sail:
     """Sail, inside this process. Its catalog belongs to a session."""
-
-    name = "sail"
 
     def __init__(self) -> None:
         os.environ.setdefault("RUST_LOG", "error")
@@ -115,23 +160,30 @@ class Sail:
 
         self._server = SparkConnectServer()
         self._server.start(background=True)
-        self._address = "sc://127.0.0.1:%d" % self._server.listening_address[1]
+        _, port = self._server.listening_address
+        self._address = f"sc://127.0.0.1:{port}"
 
     def session(self) -> EngineSession:
         """Open a session."""
-        from pyspark.sql import SparkSession  # noqa: PLC0415 # slow to import
-
-        spark = SparkSession.builder.remote(self._address).create()
-        spark.conf.set("spark.sql.session.timeZone", "UTC")
-        return EngineSession(spark, Declared(), _with_barrier)
+        return _SailSession(_connect(self._address), Declared())
 
 
-def _with_barrier(query: str, columns: Sequence[str]) -> str:
-    """The query of a view, past whose column `_n` Sail pushes no filter.
+class Spark:
+    """Apache Spark with Delta Lake, another process. All sessions share its catalog."""
 
-    It would put the expression of a column in the place of every mention of it, and of those in
-    it again: planning a filter on a staging view took 11 s, and takes 0.1 s so.
-    """
-    listed = ", ".join(f"`{column}`" for column in columns)
-    numbered = f"select *, row_number() over (order by 1) as _n from ({query})"
-    return f"select {listed} from ({numbered}) where _n > 0"
+    def __init__(self, address: str) -> None:
+        """Use the Spark Connect server at `address`."""
+        self._address = address
+        self._declared = Declared()
+
+    def session(self) -> EngineSession:
+        """Open a session."""
+        return EngineSession(_connect(self._address), self._declared)
+
+
+def _connect(address: str) -> Any:
+    from pyspark.sql import SparkSession  # noqa: PLC0415 # slow to import
+
+    spark = SparkSession.builder.remote(address).create()
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    return spark

@@ -43,10 +43,11 @@ def for_sail(text: str) -> str:
     """Return the statement as Sail can run it; most come back unchanged."""
     # Under a node of its own, the statement itself can be replaced like any part of it.
     holder = exp.Paren(this=parse(text).tree)
-    if not any([rule(holder) for rule in _RULES]):
+    changed = [rule(holder) for rule in _RULES]
+    if not any(changed):
         return text
     tree = holder.this
-    written = _Generator(dialect="databricks", comments=False).generate(tree)
+    written: str = _Generator(dialect="databricks", comments=False).generate(tree)
     if parse(written).tree != tree:
         raise NotSupportedError(f"a rewriting that keeps the meaning of: {written}")
     return written
@@ -126,9 +127,7 @@ def _half_even(tree: exp.Expr) -> bool:
 
 def _percentile_disc(tree: exp.Expr) -> bool:
     """`percentile_disc` is a floating-point number in Sail: take the element of the sorted list."""
-    found = [
-        w for w in tree.find_all(exp.WithinGroup) if isinstance(w.this, exp.PercentileDisc)
-    ]
+    found = [w for w in tree.find_all(exp.WithinGroup) if isinstance(w.this, exp.PercentileDisc)]
     for group in reversed(found):
         if isinstance(group.parent, exp.Window | exp.Filter):
             raise NotSupportedError("percentile_disc OVER or FILTER")

@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from .catalog import Catalog
-from .engine import Sail
-from .sail_sql import for_sail
+from .engine import Sail, Spark
 from .session import Journal, Session
 from .wire import HTTP_PATH, http_server, serve
 
@@ -22,16 +21,15 @@ def main() -> None:
     """Serve until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where managed tables are kept")
+    parser.add_argument("--spark", metavar="ADDRESS", help="a Spark Connect server, not Sail")
     arguments = parser.parse_args()
     catalog = Catalog(arguments.folder.resolve())
     catalog.create_catalog("main")
     journal = Journal()
-    engine = Sail()
+    engine = Spark(arguments.spark) if arguments.spark else Sail()
 
-    def open_session(
-        place: str | None, schema: str | None, settings: dict[str, str]
-    ) -> Session:
-        session = Session(catalog, engine.session(), for_sail, journal, (place, schema))
+    def open_session(place: str | None, schema: str | None, settings: dict[str, str]) -> Session:
+        session = Session(catalog, engine.session(), journal, (place, schema))
         for key, value in settings.items():
             session.set(key, value)
         return session

@@ -21,8 +21,14 @@ from .sql import Reference, Statement, UnparsedError, name_parts, parse, string
 
 _NOTHING = pa.table({})
 # Settings that change no result here.
-_HARMLESS = {"ansi_mode": "true", "timezone": "utc", "use_cached_result": None,
-             "statement_timeout": None, "query_tags": None, "spark.sql.session.timezone": "utc"}
+_HARMLESS = {
+    "ansi_mode": "true",
+    "timezone": "utc",
+    "use_cached_result": None,
+    "statement_timeout": None,
+    "query_tags": None,
+    "spark.sql.session.timezone": "utc",
+}
 
 
 def texts(names: Sequence[str], rows: Sequence[Sequence[str | None]]) -> pa.Table:
@@ -69,13 +75,6 @@ class Journal:
                 self.by_first_word.append(text)
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How an engine's own dialect differs from Databricks SQL."""
-
-    rewrite: Callable[[str], str]
-
-
 class Session:
     """One session: the current catalog and schema, the settings, the temporary views."""
 
@@ -83,18 +82,16 @@ class Session:
         self,
         catalog: Catalog,
         engine: EngineSession,
-        rewrite: Callable[[str], str],
         journal: Journal,
         place: tuple[str | None, str | None],
     ) -> None:
         """Start in `place`: a catalog and a schema, each with a default."""
         self._catalog = catalog
         self._engine = engine
-        self._rewrite = rewrite
         self._journal = journal
         self._current = ((place[0] or "main").lower(), (place[1] or "default").lower())
         self._settings: dict[str, str] = {}
-        self._literals: frozenset[str] = frozenset()
+        self._pinned: Mapping[str, str] = {}
 
     def close(self) -> None:
         """End the session."""
@@ -105,7 +102,7 @@ class Session:
         started, statement, failure = time.monotonic(), None, None
         try:
             statement = parse(text)
-            self._literals = frozenset(x.name for x in statement.tree.find_all(exp.Literal))
+            self._pinned = _pinned(statement.tree)
             handler = next(
                 (h for kind, h in self._HANDLERS.items() if isinstance(statement.tree, kind)), None
             )
@@ -154,9 +151,15 @@ class Session:
         relations = [r for name in catalogs for r in self._catalog.relations(name)]
         if parts[-1] == "columns":
             # To look up the columns of each takes time: only of those that can be meant.
-            for part in range(3):
-                named = [r for r in relations if r.name[part] in self._literals]
-                relations = named or relations
+            pinned = self._pinned
+            relations = [
+                r
+                for r in relations
+                if all(
+                    pinned.get(f"table_{column}", part) == part
+                    for column, part in zip(("catalog", "schema", "name"), r.name, strict=True)
+                )
+            ]
         rows = information_schema.rows(self._catalog, catalogs, relations, parts[-1], self._columns)
         view = f"__information_schema_{catalog}_{parts[-1]}"
         self._engine.show_rows(view, rows)
@@ -165,7 +168,7 @@ class Session:
     def _for_engine(self, statement: Statement, start: int = 0, head: str = "") -> str:
         """The statement from `start` on, after `head`, as the engine is to run it."""
         text = head + statement.with_names(self._declared_name, start)
-        rewritten = self._rewrite(text)
+        rewritten = self._engine.rewritten(text)
         if rewritten != text:
             with self._journal.lock:
                 self._journal.rewritten.append(rewritten)
@@ -281,13 +284,35 @@ class Session:
             elif type(item) is exp.Property:
                 relation.properties[string(item.this)] = string(item.args["value"])
         if isinstance(tree.this, exp.Schema):
-            for column in tree.this.expressions:
-                for constraint in column.args.get("constraints") or []:
-                    if isinstance(constraint.kind, exp.CommentColumnConstraint):
-                        relation.column_comments[column.name.lower()] = string(constraint.kind.this)
-                    elif not isinstance(constraint.kind, exp.NotNullColumnConstraint):
-                        raise NotSupportedError(f"{type(constraint.kind).__name__}")
+            relation.column_comments = self._column_comments(tree.this.expressions)
         return relation
+
+    @staticmethod
+    def _column_comments(columns: Sequence[exp.Expr]) -> dict[str, str]:
+        """The comments of a column list; refuse what else it says, but for NOT NULL."""
+        comments = {}
+        for column in columns:
+            for constraint in column.args.get("constraints") or []:
+                if isinstance(constraint.kind, exp.CommentColumnConstraint):
+                    comments[column.name.lower()] = string(constraint.kind.this)
+                elif not isinstance(constraint.kind, exp.NotNullColumnConstraint):
+                    raise NotSupportedError(f"{type(constraint.kind).__name__}")
+        return comments
+
+    def _is_there(self, tree: exp.Expr, name: Name, *, is_view: bool) -> bool:
+        """Whether IF NOT EXISTS has nothing to do. Raise where CREATE must not replace."""
+        self._catalog.check_schema(name.catalog, name.schema)
+        standing = self._catalog.find(name)
+        if standing is None:
+            return False
+        if tree.args.get("exists"):
+            return True
+        if not tree.args.get("replace"):
+            raise WarehouseError(f"[TABLE_OR_VIEW_ALREADY_EXISTS] {name} already exists.")
+        if standing.is_view != is_view:
+            expected = "VIEW_NOT_TABLE" if is_view else "TABLE_NOT_VIEW"
+            raise WarehouseError(f"[EXPECT_{expected}] {name} is a {standing.kind}.")
+        return False
 
     def _create_table(self, statement: Statement) -> pa.Table:
         tree = statement.tree
@@ -301,15 +326,8 @@ class Session:
             ),
         )
         name = relation.name
-        self._catalog.check_schema(name.catalog, name.schema)
-        standing = self._catalog.find(name)
-        if standing is not None:
-            if tree.args.get("exists"):
-                return _NOTHING
-            if not tree.args.get("replace"):
-                raise WarehouseError(f"[TABLE_OR_VIEW_ALREADY_EXISTS] {name} already exists.")
-            if standing.is_view:
-                raise WarehouseError(f"[EXPECT_TABLE_NOT_VIEW] {name} is a view.")
+        if self._is_there(tree, name, is_view=False):
+            return _NOTHING
         if relation.folder is not None:
             if isinstance(tree.this, exp.Schema) or tree.expression is not None:
                 raise NotSupportedError("LOCATION for a table that is not there yet")
@@ -321,23 +339,20 @@ class Session:
         partitions = next(
             (p.sql(dialect="databricks") for p in tree.find_all(exp.PartitionedByProperty)), ""
         )
-        # A table that is replaced gets a folder of its own: who reads the old one still can.
-        made = f"`new`.`t{relation.version}`"
-        self._engine.declare_schema(name)
-        self._engine.sql("create schema if not exists `new`")
-        head = f"using delta {partitions} location 'file://{relation.folder}'"
+        columns = query = ""
         if tree.expression is not None:
             query = self._for_engine(statement, statement.query_start())
-            self._engine.sql(f"create table {made} {head} as {query}")
         elif isinstance(tree.this, exp.Schema):
-            columns = ", ".join(
+            listed = ", ".join(
                 f"`{c.name}` {c.args['kind'].sql(dialect='databricks')}"
                 + (" not null" if c.find(exp.NotNullColumnConstraint) else "")
                 for c in tree.this.expressions
             )
-            self._engine.sql(f"create table {made} ({columns}) {head}")
+            columns = f"({listed})"
         else:
             raise NotSupportedError("CREATE TABLE without columns")
+        # A table that is replaced gets a folder of its own: who reads the old one still can.
+        self._engine.create_table(relation.folder, partitions, columns, query)
         self._catalog.put(relation)
         return _NOTHING
 
@@ -352,18 +367,11 @@ class Session:
             self._engine.temporary_views.add(name)
             return result
         relation = self._definition(statement, ())
-        self._catalog.check_schema(relation.name.catalog, relation.name.schema)
-        standing = self._catalog.find(relation.name)
-        if standing is not None:
-            if tree.args.get("exists"):
-                return _NOTHING
-            if not tree.args.get("replace"):
-                raise WarehouseError(f"[TABLE_OR_VIEW_ALREADY_EXISTS] {relation.name} is there.")
-            if not standing.is_view:
-                raise WarehouseError(f"[EXPECT_VIEW_NOT_TABLE] {relation.name} is a table.")
+        if self._is_there(tree, relation.name, is_view=True):
+            return _NOTHING
         start = statement.query_start()
         relation.query = statement.text[start:]
-        read = [r for r in statement.references(start) if len(r.parts) > 1 or r.parts[0]]
+        read = statement.references(start)
         if any(len(r.parts) == 1 and r.parts[0] in self._engine.temporary_views for r in read):
             raise WarehouseError("[INVALID_TEMP_OBJ_REFERENCE] a view reads a temporary view.")
         relation.reads = tuple(self._name(r.parts) for r in read)
@@ -382,8 +390,8 @@ class Session:
             held = self._catalog.drop_schema(
                 *self._schema_name(name_parts(table)), cascade=bool(tree.args.get("cascade"))
             )
-            for relation in held:
-                self._remove_files(relation)
+            for one in held:
+                self._remove_files(one)
             return _NOTHING
         if tree.args["kind"] not in {"TABLE", "VIEW"}:
             raise NotSupportedError(f"DROP {tree.args['kind']}")
@@ -446,9 +454,7 @@ class Session:
         DeltaTable(str(relation.folder)).alter.add_columns(fields)
         with self._catalog.change(name) as changed:
             changed.version = self._catalog.next_version()
-            for column in columns:
-                for comment in column.find_all(exp.CommentColumnConstraint):
-                    changed.column_comments[column.name.lower()] = string(comment.this)
+            changed.column_comments |= self._column_comments(columns)
 
     def _rename(self, name: Name, target: Name) -> None:
         self._catalog.check_schema(target.catalog, target.schema)
@@ -517,9 +523,12 @@ class Session:
         if (tree.args.get("kind") or "").upper() in {"SCHEMA", "DATABASE"}:
             catalog, schema = self._schema_name(parts)
             self._catalog.check_schema(catalog, schema)
-            rows = [("Catalog Name", catalog), ("Namespace Name", schema),
-                    ("Comment", self._catalog.schema_comment(catalog, schema) or "")]
-            return texts(["database_description_item", "database_description_value"], rows)
+            items = [
+                ("Catalog Name", catalog),
+                ("Namespace Name", schema),
+                ("Comment", self._catalog.schema_comment(catalog, schema) or ""),
+            ]
+            return texts(["database_description_item", "database_description_value"], items)
         if len(parts) == 1 and parts[0] in self._engine.temporary_views:
             columns = [(*c, None) for c in self._engine.columns(f"select * from `{parts[0]}`")]
             if tree.args.get("as_json"):
@@ -532,7 +541,7 @@ class Session:
         if tree.args.get("as_json"):
             described = self._as_json(relation, self._columns(relation))
             return texts(["json_metadata"], [[json.dumps(described)]])
-        rows = list(self._columns(relation))
+        rows: list[tuple[str, str, str | None]] = list(self._columns(relation))
         if style == "EXTENDED":
             rows += self._details(relation)
         elif style:
@@ -587,8 +596,15 @@ class Session:
             raise WarehouseError(f"[EXPECT_TABLE_NOT_VIEW] {relation.name} is a view.")
         names = ["version", "timestamp", "operation", "operationMetrics"]
         entries = DeltaTable(str(relation.folder)).history()
-        rows = [[str(e.get("version")), str(e.get("timestamp")), e.get("operation"),
-                 json.dumps(e.get("operationMetrics"), default=str)] for e in entries]
+        rows = [
+            [
+                str(e.get("version")),
+                str(e.get("timestamp")),
+                e.get("operation"),
+                json.dumps(e.get("operationMetrics"), default=str),
+            ]
+            for e in entries
+        ]
         return texts(names, rows)
 
     # Statements that sqlglot knows only by their first word
@@ -636,8 +652,9 @@ class Session:
         rows = []
         for relation in self._catalog.relations(*schema, _pattern(rest)):
             lines = [f"{key}: {value}" for key, value, _ in self._details(relation)[2:]]
-            columns = [f" |-- {c}: {kind} (nullable = true)" for c, kind, _ in
-                       self._columns(relation)]
+            columns = [
+                f" |-- {c}: {kind} (nullable = true)" for c, kind, _ in self._columns(relation)
+            ]
             text = "\n".join([*lines, "Schema: root", *columns, ""])
             rows.append([relation.name.schema, relation.name.relation, "false", text])
         return texts(["database", "tableName", "isTemporary", "information"], rows)
@@ -651,7 +668,10 @@ class Session:
         return texts(["col_name"], [[name] for name, _, _ in self._columns(relation)])
 
     def _optimize(self, words: Sequence[str]) -> pa.Table:
-        relation = self._catalog.get(self._name(_dotted(words)[0]))
+        parts, rest = _dotted(words)
+        if rest:
+            raise NotSupportedError(f"OPTIMIZE with {' '.join(rest)}")
+        relation = self._catalog.get(self._name(parts))
         DeltaTable(str(relation.folder)).optimize.compact()
         return _NOTHING
 
@@ -722,6 +742,17 @@ class Session:
         ("CREATE", "CATALOG"): _create_catalog,
         ("DROP", "CATALOG"): _drop_catalog,
     }
+
+
+def _pinned(tree: exp.Expr) -> dict[str, str]:
+    """The columns that the WHERE of a plain SELECT fixes, each with its value."""
+    where = tree.args.get("where") if isinstance(tree, exp.Select) else None
+    found: dict[str, str] = {}
+    if where is not None and len(list(tree.find_all(exp.Table))) == 1:
+        for condition in where.this.flatten() if isinstance(where.this, exp.And) else [where.this]:
+            if isinstance(condition, exp.EQ) and isinstance(condition.expression, exp.Literal):
+                found[condition.this.name.lower()] = condition.expression.name
+    return found
 
 
 def _dotted(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

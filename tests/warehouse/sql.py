@@ -44,7 +44,7 @@ class Statement:
     @cached_property
     def words(self) -> list[Token]:
         """The tokens of the text."""
-        words = _DIALECT.tokenize(self.text)
+        words: list[Token] = _DIALECT.tokenize(self.text)
         if self.is_command and len(words) == 2:
             # All after the first word is one token of unknown words.
             words[1:] = _DIALECT.tokenize(words[1].text)
@@ -82,7 +82,7 @@ class Statement:
                 token.token_type == TokenType.R_PAREN
             )
             if depth == 0 and token.token_type == TokenType.ALIAS:
-                return self.words[number + 1].start
+                return int(self.words[number + 1].start)
         raise NotSupportedError("a statement without AS <query>")
 
 

@@ -61,7 +61,7 @@ _TYPES: tuple[tuple[Callable[[pa.DataType], bool], int], ...] = (
 def _type_of(kind: pa.DataType) -> t.TTypeDesc:
     identifier = next((i for fits, i in _TYPES if fits(kind)), t.TTypeId.STRING_TYPE)
     qualifiers = None
-    if identifier == t.TTypeId.DECIMAL_TYPE:
+    if isinstance(kind, pa.Decimal128Type):
         values = {"precision": kind.precision, "scale": kind.scale}
         qualifiers = t.TTypeQualifiers(
             qualifiers={k: t.TTypeQualifierValue(i32Value=v) for k, v in values.items()}
@@ -100,7 +100,7 @@ class _Service:
             self._sessions[handle.guid] = self._open_session(
                 space and space.catalogName, space and space.schemaName, request.configuration or {}
             )
-        except Exception as error:  # noqa: BLE001 # told to the client
+        except Exception as error:  # told to the client
             status = t.TStatus(statusCode=t.TStatusCode.ERROR_STATUS, errorMessage=str(error))
             return t.TOpenSessionResp(status=status, serverProtocolVersion=0)
         return t.TOpenSessionResp(
@@ -127,7 +127,7 @@ class _Service:
         )
         try:
             table = _plain(work())
-        except Exception as error:  # noqa: BLE001 # told to the client
+        except Exception as error:  # told to the client
             message = str(error).strip().split("\n\nJVM")[0]
             failed = t.TGetOperationStatusResp(
                 status=_OK,
@@ -220,7 +220,7 @@ def http_server(
         wbufsize = -1
         disable_nagle_algorithm = True
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 # inherited
+        def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
         def _reply(self, code: int, kind: str, body: bytes) -> None:
@@ -231,9 +231,9 @@ def http_server(
             self.wfile.write(body)
             self.wfile.flush()
 
-        def do_GET(self) -> None:  # noqa: N802 # inherited
+        def do_GET(self) -> None:
             if self.path == "/.well-known/databricks-config":
-                host = f"http://127.0.0.1:{self.server.server_address[1]}"
+                host = f"http://127.0.0.1:{server.server_port}"
                 found: dict[str, Any] = {"host_type": "workspace", "oidc_endpoint": f"{host}/oidc"}
                 code = 200
             elif self.path == "/report":
@@ -242,7 +242,7 @@ def http_server(
                 code, found = 404, {"error_code": "NOT_FOUND", "message": "a local warehouse"}
             self._reply(code, "application/json", json.dumps(found).encode())
 
-        def do_POST(self) -> None:  # noqa: N802 # inherited
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path != HTTP_PATH:
                 self._reply(404, "application/json", b"{}")
