@@ -12,7 +12,7 @@ export DBT_PROFILES_DIR ?= $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint docs lock clean
+.PHONY: help demo test test-real test-spark warehouse lint docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +25,12 @@ test: $(VENV)/.dev ## Run all tests
 
 test-real: $(VENV)/.dev ## Run the tests with Apache Kafka, PostgreSQL and Debezium (Java, Maven, PostgreSQL)
 	@$(BIN)/python -m pytest tests/real --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-spark: $(VENV)/.dev ## Run the tests of the local warehouse on Apache Spark with Delta Lake (Java, Maven)
+	@WAREHOUSE_ENGINE=spark $(BIN)/python -m pytest tests/warehouse --numprocesses 0 $(PYTEST_ARGS)
+
+warehouse: $(VENV)/.dev ## Run a local SQL warehouse for dbt-databricks; WAREHOUSE_ENGINE=spark for Spark
+	@$(BIN)/python -m tests.support.warehouse
 
 lint: $(VENV)/.dev ## Check SQL (sqlfluff), Python (ruff, mypy)
 	@mkdir -p target/lint
@@ -40,13 +46,13 @@ bench-%: $(VENV)/.dev
 	@$(BIN)/python -m bench.$* $(ARGS)
 
 lock: ## Resolve requirements/*.in anew into *.lock (needs uv)
-	cd requirements && for name in demo dev; do \
+	cd requirements && for name in demo dev warehouse; do \
 		uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
 			--no-header --quiet $$name.in --output-file $$name.lock; \
 	done
 
 clean: ## Remove the environment, build products and the demo's lakehouse
-	rm -rf $(VENV) .venv-bench dbt_packages target logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-warehouse dbt_packages target logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@if [ -e "$(LAKEHOUSE_PATH)/.demo" ]; then rm -rf "$(LAKEHOUSE_PATH)"; fi
 
 $(VENV)/.demo: requirements/demo.lock pyproject.toml profiles.yml scripts/set_up.py packages.yml

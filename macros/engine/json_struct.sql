@@ -9,10 +9,14 @@
     {{ return(adapter.dispatch('json_struct', 'realtime_insights')(column, fields)) }}
 {%- endmacro %}
 
-{# Databricks: PERMISSIVE mode gives NULL for broken documents.
-   https://docs.databricks.com/aws/en/sql/language-manual/functions/from_json #}
+{# Databricks parses a broken document to a struct of NULLs, `json_object_keys` one to NULL.
+   https://docs.databricks.com/aws/en/sql/language-manual/functions/from_json
+   https://docs.databricks.com/aws/en/sql/language-manual/functions/json_object_keys #}
 {% macro default__json_struct(column, fields) -%}
-    {{ return("from_json(" ~ column ~ ", '" ~ realtime_insights._json_struct_ddl(fields) ~ "')") }}
+    {{ return(
+        'case when json_object_keys(' ~ column ~ ') is not null then from_json(' ~ column ~ ", '"
+        ~ realtime_insights._json_struct_ddl(fields) ~ "') end"
+    ) }}
 {%- endmacro %}
 
 {# DuckDB takes the structure as JSON; `try` turns the error of a broken document into NULL.

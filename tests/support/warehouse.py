@@ -27,7 +27,7 @@ import sys
 import tempfile
 import urllib.request
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from typing import Any
 import databricks.sql
 import pytest
 
+from tests.support.apache_spark import apache_spark
 from tests.support.components import UnavailableError, fetch
 from tests.support.lakehouse import Lakehouse
 
@@ -212,11 +213,28 @@ def running_warehouse(*options: str) -> Iterator[Warehouse]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def engine_of_choice(engine: str) -> Iterator[Warehouse]:
+    """Run a warehouse on `sail` or `spark`. Raise UnavailableError where that cannot run."""
+    if engine == "sail":
+        with running_warehouse() as running:
+            yield running
+    elif engine == "spark":
+        with (
+            tempfile.TemporaryDirectory(prefix="spark-") as folder,
+            apache_spark(Path(folder)) as address,
+            running_warehouse("--spark", address) as running,
+        ):
+            yield running
+    else:
+        raise ValueError(f"WAREHOUSE_ENGINE is sail or spark, not {engine}")
+
+
 @pytest.fixture(scope="session")
 def warehouse() -> Iterator[Warehouse]:
-    """A warehouse on Sail, for the whole test session."""
+    """A warehouse for the whole test session, on the engine that WAREHOUSE_ENGINE names."""
+    context = engine_of_choice(os.environ.get("WAREHOUSE_ENGINE", "sail"))
     try:
-        context = running_warehouse()
         running = context.__enter__()
     except UnavailableError as error:
         if os.environ.get("REQUIRE_ALL") == "1":
@@ -228,13 +246,13 @@ def warehouse() -> Iterator[Warehouse]:
         context.__exit__(None, None, None)
 
 
-def main(options: Sequence[str]) -> None:
+def main() -> None:
     """Run a warehouse until the terminal says stop, and say how to use it."""
-    with running_warehouse(*options) as running:
+    with engine_of_choice(os.environ.get("WAREHOUSE_ENGINE", "sail")) as running:
         catalog = WarehouseCatalog(running, "main")
         print(f"host:      http://127.0.0.1:{running.port}")
         print(f"http_path: {running.http_path}")
-        print("A profile for it (dbt --profiles-dir FOLDER --target databricks):\n")
+        print("Save this as FOLDER/profiles.yml, then: dbt build --profiles-dir FOLDER\n")
         print(catalog.profile())
         print("Ctrl+C ends it.", flush=True)
         with suppress(KeyboardInterrupt):
@@ -242,4 +260,4 @@ def main(options: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from .catalog import Catalog, Name, Relation
-from .sail_sql import for_sail
+from .rewriting import for_sail, for_spark
 
 
 def engine_name(name: Name) -> str:
@@ -45,7 +45,7 @@ class EngineSession:
 
     def rewritten(self, text: str) -> str:
         """Return a statement of Databricks SQL in the engine's dialect."""
-        return text
+        return for_spark(text)
 
     def columns(self, query: str) -> list[tuple[str, str]]:
         """Return the names and types of a query's columns, without running it."""

@@ -167,7 +167,13 @@ class Session:
 
     def _for_engine(self, statement: Statement, start: int = 0, head: str = "") -> str:
         """The statement from `start` on, after `head`, as the engine is to run it."""
-        text = head + statement.with_names(self._declared_name, start)
+        catalog, schema = (f"'{name}'" for name in self._current)
+        functions = {
+            "current_catalog": catalog,
+            "current_schema": schema,
+            "current_database": schema,
+        }
+        text = head + statement.with_names(self._declared_name, functions, start)
         rewritten = self._engine.rewritten(text)
         if rewritten != text:
             with self._journal.lock:

@@ -5,7 +5,7 @@ where they stand. sqlglot says where, and is the judge of what is Databricks SQL
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,14 +64,25 @@ class Statement:
         ]
         return sorted((r for r in found if r.start >= start), key=lambda r: r.start)
 
-    def with_names(self, rename: Callable[[Reference], str | None], start: int = 0) -> str:
-        """The text after `start` with relations renamed; None leaves a name as it is."""
+    def with_names(
+        self,
+        rename: Callable[[Reference], str | None],
+        functions: Mapping[str, str],
+        start: int = 0,
+    ) -> str:
+        """The text after `start` with relations renamed; None leaves a name as it is.
+
+        `functions`: what calls without arguments are replaced by, by lower-case name.
+        """
+        changes = [(r.start, r.end, rename(r)) for r in self.references(start)]
+        for function, opened, closed in zip(self.words, self.words[1:], self.words[2:]):
+            value = functions.get(function.text.lower())
+            if value is not None and function.start >= start and opened.text + closed.text == "()":
+                changes.append((function.start, closed.end + 1, value))
         pieces, position = [], start
-        for reference in self.references(start):
-            name = rename(reference)
-            if name is not None:
-                pieces += [self.text[position : reference.start], name]
-                position = reference.end
+        for begin, end, text in sorted(c for c in changes if c[2] is not None):
+            pieces += [self.text[position:begin], text or ""]
+            position = end
         return "".join([*pieces, self.text[position:]]).strip()
 
     def query_start(self) -> int:

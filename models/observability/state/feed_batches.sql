@@ -36,7 +36,8 @@ final as (
         count(
             case when lateness_seconds > {{ var('late_after_seconds') }} then 1 end
         ) as late_records,
-        cast(percentile_disc(0.95) within group (order by lateness_seconds) as bigint)
+        -- A cast alone rounds on one engine and cuts off on another.
+        cast(floor(percentile_disc(0.95) within group (order by lateness_seconds)) as bigint)
             as lateness_p95_seconds,
         max(_source_timestamp) as last_source_timestamp,
         max(_ingested_at) as last_ingested_at

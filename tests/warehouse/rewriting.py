@@ -1,11 +1,11 @@
-"""What Databricks SQL has and Sail lacks or answers wrongly, said in what Sail has.
+"""What Databricks SQL has and an engine lacks or answers wrongly, said in what the engine has.
 
 Each rewriting keeps the meaning on Databricks. Only statements that need one are written anew from
-the syntax tree; all others reach Sail as they were written.
+the syntax tree; all others reach the engine as they were written.
 """
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from sqlglot import exp
 from sqlglot.generators.databricks import DatabricksGenerator
@@ -34,16 +34,30 @@ _ROWS = {
 
 
 class _Generator(DatabricksGenerator):
-    """Leaves common table expressions where they are."""
+    """Writes a tree as it was parsed: no clause is moved, no function exchanged."""
 
     EXPRESSIONS_WITHOUT_NESTED_CTES: ClassVar[set[type[exp.Expr]]] = set()
+    TRANSFORMS: ClassVar[dict[type[exp.Expr], Any]] = {
+        kind: how
+        for kind, how in DatabricksGenerator.TRANSFORMS.items()
+        if kind is not exp.WithinGroup
+    }
 
 
 def for_sail(text: str) -> str:
     """Return the statement as Sail can run it; most come back unchanged."""
+    return _rewritten(text, (_frames, _array_contains, _half_even, _qualify))
+
+
+def for_spark(text: str) -> str:
+    """Return the statement as Apache Spark can run it; most come back unchanged."""
+    return _rewritten(text, (_qualify,))
+
+
+def _rewritten(text: str, rules: Sequence[Callable[[exp.Expr], bool]]) -> str:
     # Under a node of its own, the statement itself can be replaced like any part of it.
     holder = exp.Paren(this=parse(text).tree)
-    changed = [rule(holder) for rule in _RULES]
+    changed = [rule(holder) for rule in rules]
     if not any(changed):
         return text
     tree = holder.this
@@ -75,31 +89,51 @@ def _qualify(tree: exp.Expr) -> bool:
     for select in reversed(found):
         if select.args.get("distinct") or select.args.get("group"):
             raise NotSupportedError("QUALIFY beside DISTINCT or GROUP BY")
-        condition = select.args["qualify"].this.copy()
         aliases = {e.alias: e.this for e in select.expressions if isinstance(e, exp.Alias)}
-        for column in list(condition.find_all(exp.Column)):
-            if not column.table and column.name in aliases:
-                meaning = exp.paren(aliases[column.name].copy())
-                if column is condition:
-                    condition = meaning
-                else:
-                    column.replace(meaning)
         fields = ", ".join(e.sql(dialect="databricks") for e in select.expressions)
-        row = parse(f"select struct({fields})").tree.expressions[0]
+        columns = [
+            exp.alias_(parse(f"select struct({fields})").tree.expressions[0], "_row"),
+            exp.alias_(_meaning(select.args["qualify"].this, aliases), "_qualifies"),
+        ]
+        order = select.args["order"].copy() if select.args.get("order") else None
+        for number, ordered in enumerate(order.expressions if order else []):
+            if not isinstance(ordered.this, exp.Literal):
+                columns.append(exp.alias_(_meaning(ordered.this, aliases), f"_order_{number}"))
+                ordered.set("this", exp.column(f"_order_{number}"))
         inner = select.copy()
         for clause in ("qualify", "order", "limit", "with_"):
             inner.set(clause, None)
-        inner.set("expressions", [exp.alias_(row, "_row"), exp.alias_(condition, "_qualifies")])
+        inner.set("expressions", columns)
         outer = exp.Select(
             expressions=[exp.Column(this=exp.Star(), table=exp.to_identifier("_row"))],
             from_=exp.From(this=inner.subquery("_qualify")),
             where=exp.Where(this=exp.column("_qualifies")),
+            order=order,
         )
-        for clause in ("order", "limit", "with_"):
+        for clause in ("limit", "with_"):
             if select.args.get(clause):
                 outer.set(clause, select.args[clause].copy())
         select.replace(outer)
     return bool(found)
+
+
+def _meaning(expression: exp.Expr, aliases: dict[str, exp.Expr]) -> exp.Expr:
+    """The expression with the names that the same SELECT gives replaced by what they stand for."""
+
+    for name, meaning in aliases.items():
+        # Is it the column or what the SELECT calls so? Engines differ.
+        if any(column.name == name for column in meaning.find_all(exp.Column)) and not isinstance(
+            meaning, exp.Column
+        ):
+            for column in expression.find_all(exp.Column):
+                if column.name == name and not column.table:
+                    raise NotSupportedError(f"QUALIFY on {name}, a column and an alias")
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        known = isinstance(node, exp.Column) and not node.table and node.name in aliases
+        return exp.paren(aliases[node.name].copy()) if known else node
+
+    return expression.transform(replaced)
 
 
 def _half_even(tree: exp.Expr) -> bool:
@@ -108,37 +142,16 @@ def _half_even(tree: exp.Expr) -> bool:
     for function in reversed(found):
         value, *rest = (e.sql(dialect="databricks") for e in function.expressions)
         places = int(rest[0]) if rest else 0
-        up, cent = f"round({value}, {places})", f"cast(1e-{places} as decimal(38, {places}))"
-        if places == 0:
-            cent = "cast(1 as decimal(38, 0))"
-        else:
-            cent = f"cast('0.{'0' * (places - 1)}1' as decimal({places + 1}, {places}))"
+        up = f"round({value}, {places})"
+        digits = f"0.{'1'.zfill(places)}" if places else "1"
+        unit = f"cast('{digits}' as decimal({places + 1}, {places}))"
         # Half a unit was rounded away from zero to an odd number: one unit back.
         function.replace(
             parse(
-                f"select ({up} - case when abs({up} - ({value})) * 2 = {cent}"
-                f" and cast({up} / {cent} as decimal(38, 0)) % 2 <> 0"
-                f" then cast(sign({value}) as decimal(1, 0)) * {cent}"
-                f" else 0 * {cent} end)"
-            ).tree.expressions[0]
-        )
-    return bool(found)
-
-
-def _percentile_disc(tree: exp.Expr) -> bool:
-    """`percentile_disc` is a floating-point number in Sail: take the element of the sorted list."""
-    found = [w for w in tree.find_all(exp.WithinGroup) if isinstance(w.this, exp.PercentileDisc)]
-    for group in reversed(found):
-        if isinstance(group.parent, exp.Window | exp.Filter):
-            raise NotSupportedError("percentile_disc OVER or FILTER")
-        (ordered,) = group.expression.expressions
-        value, share = (n.sql(dialect="databricks") for n in (ordered.this, group.this.this))
-        direction = ", false" if ordered.args.get("desc") else ""
-        values = f"sort_array(collect_list({value}){direction})"
-        place = f"greatest(cast(ceil(cast({share} as decimal(38, 18)) * count({value})) as int), 1)"
-        group.replace(
-            parse(
-                f"select case when count({value}) > 0 then element_at({values}, {place}) end"
+                f"select ({up} - case when abs({up} - ({value})) * 2 = {unit}"
+                f" and cast({up} / {unit} as decimal(38, 0)) % 2 <> 0"
+                f" then cast(sign({value}) as decimal(1, 0)) * {unit}"
+                f" else 0 * {unit} end)"
             ).tree.expressions[0]
         )
     return bool(found)
@@ -148,8 +161,6 @@ def _array_contains(tree: exp.Expr) -> bool:
     """`array_contains` is NULL, not false, where a NULL may be the value that is looked for."""
     found = list(tree.find_all(exp.ArrayContains))
     for function in reversed(found):
-        if function.args.get("_done"):
-            continue
         values = function.this.sql(dialect="databricks")
         value = function.expression.sql(dialect="databricks")
         function.replace(
@@ -160,12 +171,3 @@ def _array_contains(tree: exp.Expr) -> bool:
             ).tree.expressions[0]
         )
     return bool(found)
-
-
-_RULES: tuple[Callable[[exp.Expr], bool], ...] = (
-    _frames,
-    _percentile_disc,
-    _array_contains,
-    _half_even,
-    _qualify,
-)

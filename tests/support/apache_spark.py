@@ -1,0 +1,111 @@
+"""Apache Spark with Delta Lake, as a Spark Connect server: its jars from Maven Central."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.components import (
+    UnavailableError,
+    cached_folder,
+    fetch,
+    free_ports,
+    needed_program,
+)
+
+VERSION = "4.0.1"
+DELTA_VERSION = "4.0.0"
+_START_SECONDS = 120
+
+_POM = f"""<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tests</groupId><artifactId>spark</artifactId><version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.spark</groupId><artifactId>spark-sql_2.13</artifactId>
+      <version>{VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.spark</groupId><artifactId>spark-connect_2.13</artifactId>
+      <version>{VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>io.delta</groupId><artifactId>delta-spark_2.13</artifactId>
+      <version>{DELTA_VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+# What Spark's own start script opens to it: https://github.com/apache/spark, JavaModuleOptions.
+_OPENED = (
+    *("java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio"),
+    *("java.util", "java.util.concurrent", "java.util.concurrent.atomic", "jdk.internal.ref"),
+    *("sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar"),
+)
+# One small machine, and tables of a few rows: no more tasks than cores.
+_SETTINGS = {
+    "spark.master": "local[2]",
+    "spark.app.name": "warehouse",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.connect.grpc.binding.address": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.session.timeZone": "UTC",
+}
+
+
+@contextmanager
+def apache_spark(folder: Path) -> Iterator[str]:
+    """Run a Spark Connect server with its files in `folder`; give its address.
+
+    Raise UnavailableError where it cannot run.
+    """
+    java = needed_program("java")
+    jars = cached_folder(f"spark-{VERSION}-delta-{DELTA_VERSION}", _fetch_jars)
+    (port,) = free_ports(1)
+    settings = {
+        **_SETTINGS,
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.sql.warehouse.dir": str(folder / "spark"),
+    }
+    command = [
+        *(java, "-Xmx2g", "-XX:+UseSerialGC", "-Djdk.reflect.useDirectMethodHandle=false"),
+        *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
+        *(f"-D{key}={value}" for key, value in settings.items()),
+        *("-cp", f"{jars}/*", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+    ]
+    log = folder / "spark.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while "Spark Connect server started" not in log.read_text(errors="replace"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"Apache Spark {VERSION} did not start: {log.read_text()[-1000:]}"
+                )
+            time.sleep(0.2)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _fetch_jars(folder: Path) -> None:
+    maven = needed_program("mvn")
+    (folder / "pom.xml").write_text(_POM)
+    command = [maven, "--quiet", "--batch-mode", _COPY, f"-DoutputDirectory={folder}"]
+    fetch(f"Apache Spark {VERSION}", command, folder)
