@@ -1,155 +1,259 @@
 {#
     The history of every key of a change stream (slowly changing dimension, type 2).
 
-    One row per key and `_sequence`: also the changes that changed nothing and the deletes, because
-    an event that comes late may need them. `_is_version` marks the rows that are versions; they hold
+    One row per key and sequence: also the changes that changed nothing and the deletes, because an
+    event that comes late may need them. `_is_version` marks the rows that are versions; they hold
     from `valid_from` (inclusive) to `valid_to` (exclusive, NULL while open), in units of the
-    sequence, and from `valid_from_at` to `valid_to_at` in UTC. Changes that change no column extend
-    the version before them. A delete closes a version and opens none; a gap is never bridged.
+    sequence, and from `valid_from_at` to `valid_to_at` in UTC. Changes that change no tracked column
+    extend the version before them, which takes their values. A delete closes a version and opens
+    none; a gap is never bridged.
 
     On an incremental run the keys that the new batches touch are computed anew from what the table
     holds of them and the new changes; other keys are not touched.
 
-    changes, keys, columns   as in `cdc_current`
-    partial   optional: the columns that a change may leave unset, which it says in `_has_<column>`.
-              Such a column has the value of the change before it, never across a delete.
+    track          list of the columns whose change starts a new version; default: all
+    track_except   instead: all but these
+
+    All other options as in `cdc_current`, but `truncate_when`. A value that a change leaves unset is
+    that of the change before it, never across a delete.
 #}
-{% macro cdc_history(changes, keys, columns, partial=[]) -%}
-{%- set keys = realtime_insights._quoted(keys) -%}
-{%- set columns = realtime_insights._quoted(columns) -%}
+{% macro cdc_history(
+    changes=none, keys=none, columns=none, except_columns=none, sequence='_sequence',
+    delete_when='_is_deleted', truncate_when=none, partial=none,
+    ignore_null_updates=false, ignore_null_updates_except=none, updated_columns=none,
+    once=none, snapshots=none, track=none, track_except=none
+) -%}
+    {%- set options = realtime_insights._cdc_options('history', {
+        'changes': changes, 'keys': keys, 'columns': columns, 'except_columns': except_columns,
+        'sequence': sequence, 'delete_when': delete_when, 'truncate_when': truncate_when,
+        'partial': partial, 'ignore_null_updates': ignore_null_updates,
+        'ignore_null_updates_except': ignore_null_updates_except,
+        'updated_columns': updated_columns, 'once': once, 'snapshots': snapshots,
+        'track': track, 'track_except': track_except,
+    }, kwargs.keys()) -%}
+    {{- realtime_insights._cdc_config(options, unique_key=options['keys'] + ['_sequence']) -}}
+    {%- if execute -%}
+        {{- realtime_insights._cdc_history(options, realtime_insights._cdc_batch(options)) -}}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro _cdc_history(options, batch) -%}
+{%- set keys = realtime_insights._quoted(options['keys']) -%}
 {%- set key_list = keys | join(', ') -%}
-{%- set flags = [] -%}
-{%- for column in partial -%} {%- do flags.append('_has_' ~ column) -%} {%- endfor -%}
-{%- set event_columns = keys + columns + flags + realtime_insights._state_columns() -%}
+{%- set no_time = "cast('0001-01-01' as timestamp)" -%}
+{%- set by_key = 'partition by ' ~ key_list ~ ' order by _sequence' -%}
+{%- set kept = batch.slots | map(attribute='column') | unique | list -%}
+{%- set columns = options['keys'] + batch.columns -%}
+{%- if options.track is not none -%}
+    {%- set tracked = options.track -%}
+{%- else -%}
+    {%- set tracked = batch.columns | reject('in', options.track_except or []) | list -%}
+{%- endif -%}
 with
 
-new_changes as (
-    {{ realtime_insights._changes_in_window(changes, keys, columns, partial) }}
+{{ realtime_insights._cdc_changes(options, batch) }},
+
+{%- if is_incremental() %}
+
+standing as (
+    select state.*
+    from {{ this }} as state
+    inner join (select distinct {{ key_list }} from changes) as touched
+        on
+            {{ realtime_insights._same_keys(options['keys'], 'state', 'touched') }}
 ),
 
+-- Changes that the table holds already change nothing.
+fresh as (
+    select changes.*
+    from changes
+    left join standing
+        on
+            {{ realtime_insights._same_keys(options['keys'], 'changes', 'standing') }}
+            and changes._sequence = standing._sequence
+    qualify max(
+        case
+            when
+                standing._sequence is null
+                or changes._is_deleted <> standing._is_deleted
+                {%- for slot in batch.slots if slot.column in batch.new %}
+                or changes._has_{{ slot.name }}
+                {%- endfor %}
+                {%- for slot in batch.slots if slot.column not in batch.new %}
+                or changes._has_{{ slot.name }} <> standing._has_{{ slot.name }}
+                or (
+                    changes._has_{{ slot.name }}
+                    and {{ realtime_insights._field(slot.path, 'changes.') }}
+                    is distinct from {{ realtime_insights._field(slot.path, 'standing.') }}
+                )
+                {%- endfor %}
+                {%- for column in batch.columns if column not in kept %}
+                or changes.{{ adapter.quote(column) }} is {{ 'not null' if column in batch.new
+                    else 'distinct from standing.' ~ adapter.quote(column) }}
+                {%- endfor %}
+                then 1
+            else 0
+        end
+    ) over (
+        partition by {% for key in keys %}changes.{{ key }}, {% endfor %}changes._sequence
+    ) = 1
+),
+{%- endif %}
+
 events as (
-    select * from new_changes
+    select
+        {{ realtime_insights._quoted(columns) | join(', ') }},
+        {{- realtime_insights._vanished_columns(batch) }}
+        {%- for slot in batch.slots %}
+        _has_{{ slot.name }},
+        {%- endfor %}
+        {{ realtime_insights._state_columns() | join(', ') }}
+    from {{ 'fresh' if is_incremental() else 'changes' }}
     {%- if is_incremental() %}
     union all
     select
-        {%- for column in event_columns %}
+        {%- for column in columns %}
+        {{ realtime_insights._null_of(column, batch) ~ ' as ' if column in batch.new else 'standing.' }}{{ adapter.quote(column) }},
+        {%- endfor %}
+        {%- for column in batch.vanished %}
+        standing.{{ adapter.quote(column) }},
+        {%- endfor %}
+        {%- for slot in batch.slots %}
+        {{ 'false as ' if slot.column in batch.new else 'standing.' }}_has_{{ slot.name }},
+        {%- endfor %}
+        {%- for column in realtime_insights._state_columns() %}
         standing.{{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
-    from {{ this }} as standing
-    inner join (select distinct {{ key_list }} from new_changes) as touched
+    from standing
+    inner join (select distinct {{ key_list }} from fresh) as touched
         on
-            {%- for key in keys %}
-            {{ 'and ' if not loop.first }}standing.{{ key }} = touched.{{ key }}
-            {%- endfor %}
+            {{ realtime_insights._same_keys(options['keys'], 'standing', 'touched') }}
     {%- endif %}
 ),
 
--- Of two changes with the same sequence the later arrival counts.
-settled as (
-    select *
-    from events
-    qualify row_number() over (
-        partition by {{ key_list }}, _sequence
-        order by {{ realtime_insights._arrival_order(' desc') }}
-    ) = 1
-),
+{%- if batch.slots %}
 
-{%- if partial %}
-
+-- A delete ends a life: nothing is inherited across it.
 lives as (
     select
         *,
         sum(case when _is_deleted then 1 else 0 end) over (
-            partition by {{ key_list }} order by _sequence
+            partition by {{ key_list }} order by _sequence, {{ realtime_insights._arrival_order() }}
             rows between unbounded preceding and current row
-        ) as life_number
-    from settled
+        ) as _life
+    from events
 ),
 
--- The change that sets the column at this point: of those so far, the last that has it.
-setters as (
+{%- set so_far -%}
+    partition by {{ key_list }}, _life order by _sequence, {{ realtime_insights._arrival_order() }}
+            rows between unbounded preceding and current row
+{%- endset %}
+
+-- A value that a change leaves unset is the last one that was set in this life.
+inherited as (
     select
         *,
-        {%- for column in partial %}
-        max(case when _has_{{ column }} or _is_deleted then _sequence end) over (
-            partition by {{ key_list }}, life_number order by _sequence
-            rows between unbounded preceding and current row
-        ) as _{{ column }}_setter{{ ',' if not loop.last }}
+        {%- for slot in batch.slots %}
+        {{ realtime_insights.last_known(
+            'case when _has_' ~ slot.name ~ ' then '
+            ~ realtime_insights.struct_of({'value': realtime_insights._field(slot.path)}) ~ ' end', so_far
+        ) }} as _slot_{{ slot.name }},
+        max(case when _has_{{ slot.name }} then 1 else 0 end) over (
+            partition by {{ key_list }}, _life, _sequence
+        ) = 1 as _set_{{ slot.name }},
         {%- endfor %}
+        max(case when _is_deleted then 1 else 0 end) over (partition by {{ key_list }}, _sequence) = 1
+            as _follows_delete
     from lives
 ),
 
+{%- set values = {} -%}
+{%- for slot in batch.slots -%}
+    {%- do values.update({slot.name: '_slot_' ~ slot.name ~ '.value'}) -%}
+{%- endfor %}
+
 filled as (
     select
-        {%- for column in event_columns if column not in realtime_insights._quoted(partial) %}
-        {{ column }},
+        {%- for column in options['keys'] %}
+        {{ adapter.quote(column) }},
         {%- endfor %}
-        {%- for column in partial %}
-        first_value({{ adapter.quote(column) }}) over (
-            partition by {{ key_list }}, life_number, _{{ column }}_setter order by _sequence
-            rows between unbounded preceding and current row
-        ) as {{ adapter.quote(column) }}{{ ',' if not loop.last }}
+        {%- for column in batch.columns %}
+        {{ 'case when not _is_deleted then ' ~ realtime_insights._from_slots([column], batch.slots, values) ~ ' end as '
+            if column in kept }}{{ adapter.quote(column) }},
         {%- endfor %}
-    from setters
+        {%- for column in batch.vanished %}
+        {{ adapter.quote(column) }},
+        {%- endfor %}
+        {%- for slot in batch.slots %}
+        _set_{{ slot.name }} or _follows_delete as _has_{{ slot.name }},
+        {%- endfor %}
+        {{ realtime_insights._state_columns() | join(', ') }}
+    from inherited
 ),
 {%- endif %}
+
+-- Of two changes with the same sequence the later arrival counts.
+settled as (
+    select *
+    from {{ 'filled' if batch.slots else 'events' }}
+    qualify row_number() over (
+        partition by {{ key_list }}, _sequence order by {{ realtime_insights._arrival_order(' desc') }}
+    ) = 1
+),
 
 compared as (
     select
         *,
         case
             when
-                lag(_sequence) over (partition by {{ key_list }} order by _sequence) is null
+                lag(_sequence) over ({{ by_key }}) is null
                 or _is_deleted
-                or lag(_is_deleted) over (partition by {{ key_list }} order by _sequence)
-                {%- for column in columns %}
-                or {{ column }} is distinct from
-                    lag({{ column }}) over (partition by {{ key_list }} order by _sequence)
+                or lag(_is_deleted) over ({{ by_key }})
+                {%- for column in realtime_insights._quoted(tracked) %}
+                or {{ column }} is distinct from lag({{ column }}) over ({{ by_key }})
                 {%- endfor %}
                 then 1
             else 0
-        end as starts_version
-    from {{ 'filled' if partial else 'settled' }}
+        end as _starts_version
+    from settled
 ),
 
-numbered as (
+periods as (
     select
         *,
-        sum(starts_version) over (
-            partition by {{ key_list }} order by _sequence
-            rows between unbounded preceding and current row
-        ) as version_number,
-        lead(_sequence) over (partition by {{ key_list }} order by _sequence) as next_sequence,
-        lead(_changed_at) over (partition by {{ key_list }} order by _sequence) as next_changed_at,
-        coalesce(
-            lead(starts_version) over (partition by {{ key_list }} order by _sequence), 1
-        ) as next_starts_version
+        {{ realtime_insights.last_known('case when _starts_version = 1 then _sequence end', by_key) }}
+            as _start,
+        -- A start that does not know its time must not take that of the version before it.
+        nullif({{ realtime_insights.last_known(
+            "case when _starts_version = 1 then coalesce(_changed_at, " ~ no_time ~ ") end", by_key
+        ) }}, {{ no_time }}) as _start_at,
+        lead(_sequence) over ({{ by_key }}) as _next_sequence,
+        lead(_changed_at) over ({{ by_key }}) as _next_changed_at,
+        coalesce(lead(_starts_version) over ({{ by_key }}), 1) = 1 as _is_last
     from compared
 ),
 
 final as (
     select
-        {%- for key in keys %}
-        {{ key }},
+        {%- for column in realtime_insights._quoted(columns) %}
+        {{ column }},
         {%- endfor %}
-        {%- for column in columns %}
-        case when not _is_deleted then {{ column }} end as {{ column }},
+        {%- for column in batch.vanished %}
+        {{ adapter.quote(column) }},
         {%- endfor %}
-        min(_sequence) over (partition by {{ key_list }}, version_number) as valid_from,
-        case when next_starts_version = 1 then next_sequence end as valid_to,
-        first_value(_changed_at) over (
-            partition by {{ key_list }}, version_number order by _sequence
-            rows between unbounded preceding and current row
-        ) as valid_from_at,
-        case when next_starts_version = 1 then next_changed_at end as valid_to_at,
-        next_starts_version = 1 and not _is_deleted as _is_version,
-        {%- for flag in flags %}
-        {{ flag }},
+        _start as valid_from,
+        case when _is_last then _next_sequence end as valid_to,
+        _start_at as valid_from_at,
+        case when _is_last then _next_changed_at end as valid_to_at,
+        _is_last and not _is_deleted as _is_version,
+        {%- for slot in batch.slots %}
+        _has_{{ slot.name }},
         {%- endfor %}
         {%- for column in realtime_insights._state_columns() %}
-        {{ column }}{{ ',' if not loop.last }}
+        {{ column }},
         {%- endfor %}
-    from numbered
+        cast({{ batch.run_number }} as bigint) as _applied_run
+    from periods
 )
 
 select * from final

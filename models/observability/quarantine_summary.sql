@@ -18,6 +18,15 @@ staging as (
     from {{ ref('rejected_changes') }}
 ),
 
+applying as (
+    select
+        feed,
+        'silver' as stage,
+        model || ': ' || reason as reason,
+        recorded_at as rejected_at
+    from {{ run_state_relation('cdc_unusable') }}
+),
+
 rejected as (
     select
         feed,
@@ -25,6 +34,13 @@ rejected as (
         reason,
         rejected_at
     from landing
+    union all
+    select
+        feed,
+        stage,
+        reason,
+        rejected_at
+    from applying
     union all
     select
         feed,

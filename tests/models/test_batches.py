@@ -367,5 +367,5 @@ def test_bronze_made_anew_is_an_error_and_not_a_stale_table(
     lakehouse.land("customers", [], batch_id=1)
     result = lakehouse.dbt("run", "--select", "customers_state", check=False)
     assert not result.success
-    message = str(result.result.results[-1].message)
+    message = " ".join(str(r.message) for r in result.result.results)
     assert "bronze was made anew" in message and "--full-refresh" in message

@@ -116,6 +116,10 @@ class Lakehouse:
         ]
         write_deltalake(table, pa.Table.from_pylist(rows, schema=BRONZE_SCHEMA), mode="append")
 
+    def forget(self, feed: str, *, batch_id: int) -> None:
+        """Remove one batch from bronze, as retention does."""
+        DeltaTable(str(self.path / "bronze" / feed)).delete(f"batch_id = {batch_id}")
+
     @contextmanager
     def _environment(self) -> Any:
         settings = {
@@ -145,7 +149,9 @@ class Lakehouse:
         if check and not result.success:
             nodes = getattr(result.result, "results", None) or []
             messages = [
-                f"{n.node.name}: {n.message}" for n in nodes if n.status not in ("success", "pass")
+                f"{n.node.name if hasattr(n, 'node') else n.unique_id}: {n.message}"
+                for n in nodes
+                if n.status not in ("success", "pass")
             ]
             raise AssertionError("\n".join(messages) or repr(result.exception))
         return result

@@ -1,5 +1,3 @@
-{{ config(unique_key=['account_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_bank__accounts')],
     keys=['account_id'],

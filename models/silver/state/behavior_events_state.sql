@@ -1,5 +1,3 @@
-{{ config(unique_key=['vendor', 'event_id']) }}
-
 {{ cdc_current(
     changes=[
         ref('stg_vendors__tickets'),

@@ -1,5 +1,3 @@
-{{ config(unique_key=['transaction_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_bank__card_transactions')],
     keys=['transaction_id'],

@@ -1,5 +1,3 @@
-{{ config(unique_key=['transaction_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_bank__checking_transactions')],
     keys=['transaction_id'],

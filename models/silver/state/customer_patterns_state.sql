@@ -1,5 +1,3 @@
-{{ config(unique_key=['customer_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_reference__purchase_trends')],
     keys=['customer_id'],

@@ -1,5 +1,3 @@
-{{ config(unique_key=['customer_id', '_sequence']) }}
-
 {{ cdc_history(
     changes=[ref('stg_bank__customers')],
     keys=['customer_id'],

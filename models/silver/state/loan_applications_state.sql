@@ -1,5 +1,3 @@
-{{ config(unique_key=['application_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_bank__loan_applications')],
     keys=['application_id'],

@@ -1,5 +1,3 @@
-{{ config(unique_key=['client_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_berka__clients')],
     keys=['client_id'],

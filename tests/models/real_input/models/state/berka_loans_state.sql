@@ -1,5 +1,3 @@
-{{ config(unique_key=['loan_id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_berka__loans')],
     keys=['loan_id'],

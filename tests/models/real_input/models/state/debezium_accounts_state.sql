@@ -1,5 +1,3 @@
-{{ config(unique_key=['id']) }}
-
 {{ cdc_current(
     changes=[ref('stg_debezium__accounts')],
     keys=['id'],

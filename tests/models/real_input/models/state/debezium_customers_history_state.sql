@@ -1,5 +1,3 @@
-{{ config(unique_key=['id', '_sequence']) }}
-
 {{ cdc_history(
     changes=[ref('stg_debezium__customers')],
     keys=['id'],

@@ -1,0 +1,1 @@
+{{ cdc_current(changes=ref('stg_events'), keys=['stream', 'k'], columns=['v'], sequence='seq_text') }}

@@ -1,0 +1,3 @@
+{{ cdc_current(
+    snapshots=ref('stg_snapshots'), keys=['stream', 'k'], columns=['v', 'w'], sequence='seq'
+) }}

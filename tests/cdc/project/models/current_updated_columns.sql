@@ -1,0 +1,3 @@
+{{ cdc_current(
+    changes=ref('stg_events'), keys=['stream', 'k'], columns=['v', 'w'], updated_columns='sets'
+) }}

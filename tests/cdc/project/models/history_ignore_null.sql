@@ -1,0 +1,4 @@
+{{ cdc_history(
+    changes=ref('stg_events'), keys=['stream', 'k'], columns=['v', 'w', 'address'],
+    ignore_null_updates=true,
+) }}
