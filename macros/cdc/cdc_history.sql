@@ -42,6 +42,7 @@
 {%- set key_list = keys | join(', ') -%}
 {%- set no_time = "cast('0001-01-01' as timestamp)" -%}
 {%- set by_key = 'partition by ' ~ key_list ~ ' order by _sequence' -%}
+{%- set so_far = by_key ~ ' rows between unbounded preceding and current row' -%}
 {%- set kept = batch.slots | map(attribute='column') | unique | list -%}
 {%- set columns = options['keys'] + batch.columns -%}
 {%- if options.track is not none -%}
@@ -144,7 +145,7 @@ lives as (
     from events
 ),
 
-{%- set so_far -%}
+{%- set so_far_in_life -%}
     partition by {{ key_list }}, _life order by _sequence, {{ realtime_insights._arrival_order() }}
             rows between unbounded preceding and current row
 {%- endset %}
@@ -156,7 +157,7 @@ inherited as (
         {%- for slot in batch.slots %}
         {{ realtime_insights.last_known(
             'case when _has_' ~ slot.name ~ ' then '
-            ~ realtime_insights.struct_of({'value': realtime_insights._field(slot.path)}) ~ ' end', so_far
+            ~ realtime_insights.struct_of({'value': realtime_insights._field(slot.path)}) ~ ' end', so_far_in_life
         ) }} as _slot_{{ slot.name }},
         max(case when _has_{{ slot.name }} then 1 else 0 end) over (
             partition by {{ key_list }}, _life, _sequence
@@ -221,11 +222,11 @@ compared as (
 periods as (
     select
         *,
-        {{ realtime_insights.last_known('case when _starts_version = 1 then _sequence end', by_key) }}
+        {{ realtime_insights.last_known('case when _starts_version = 1 then _sequence end', so_far) }}
             as _start,
         -- A start that does not know its time must not take that of the version before it.
         nullif({{ realtime_insights.last_known(
-            "case when _starts_version = 1 then coalesce(_changed_at, " ~ no_time ~ ") end", by_key
+            "case when _starts_version = 1 then coalesce(_changed_at, " ~ no_time ~ ") end", so_far
         ) }}, {{ no_time }}) as _start_at,
         lead(_sequence) over ({{ by_key }}) as _next_sequence,
         lead(_changed_at) over ({{ by_key }}) as _next_changed_at,
