@@ -134,20 +134,27 @@ events as (
 
 {%- if batch.slots %}
 
+placed as (
+    select
+        *,
+        row_number() over (
+            partition by {{ key_list }} order by _sequence, {{ realtime_insights._arrival_order() }}
+        ) as _place
+    from events
+),
+
 -- A delete ends a life: nothing is inherited across it.
 lives as (
     select
         *,
         sum(case when _is_deleted then 1 else 0 end) over (
-            partition by {{ key_list }} order by _sequence, {{ realtime_insights._arrival_order() }}
-            rows between unbounded preceding and current row
+            partition by {{ key_list }} order by _place rows between unbounded preceding and current row
         ) as _life
-    from events
+    from placed
 ),
 
 {%- set so_far_in_life -%}
-    partition by {{ key_list }}, _life order by _sequence, {{ realtime_insights._arrival_order() }}
-            rows between unbounded preceding and current row
+    partition by {{ key_list }}, _life order by _place rows between unbounded preceding and current row
 {%- endset %}
 
 -- A value that a change leaves unset is the last one that was set in this life.

@@ -3,10 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from tests.cdc.engines import ENGINES, Engine
 from tests.cdc.lab import PROJECT, Builder, current_rows, parse, versions
@@ -123,6 +126,38 @@ def test_a_run_with_nothing_new_writes_nothing_and_reads_no_change(builder: Buil
     assert builder.query(read) == [(0,)]
     assert builder.query("select max(_applied_run) from cdc.current") == [(1,)]
     assert result.success
+
+
+def test_a_run_opens_only_the_files_of_new_batches_and_touches_only_their_keys(
+    engine: Engine, builder: Builder
+) -> None:
+    if engine.name != "duckdb":
+        pytest.skip("the bounds of a run are the same literals on every engine")
+    folder: Path = builder.path / "bronze" / "events"  # type: ignore[attr-defined]
+
+    def files() -> set[Path]:
+        return set(folder.glob("*.parquet"))
+
+    land(builder, "k=1:u(a)@1 k=2:u(b)@1", batch_id=1)
+    first = files()
+    land(builder, "k=1:u(c)@2", batch_id=2)
+    second = files() - first
+    run(builder, "current", "history")
+    for file in first:
+        file.unlink()
+    land(builder, "k=1:u(d)@3", batch_id=3)
+    run(builder, "current", "history")
+    assert current_rows(builder, "current", "v") == {("s", 1): ("d",), ("s", 2): ("b",)}
+    assert versions(builder, "history") == {("s", 1): "a[1,2) c[2,3) d[3,)", ("s", 2): "b[1,)"}
+    for table in ("current", "history"):
+        written = builder.query(
+            f"select k, min(_applied_run) from cdc.{table} group by k order by k"
+        )
+        assert written == [(1, 2), (2, 1)]
+    # Nothing new: only the newest file is looked at.
+    for file in second:
+        file.unlink()
+    run(builder, "current", "history")
 
 
 def test_a_key_tells_its_story(builder: Builder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,3 +393,75 @@ def test_a_full_refresh_that_would_lose_data_is_refused(builder: Builder) -> Non
         *("--vars", "{allow_incomplete_refresh: true}"),
     )
     assert list(current_rows(builder, "current", "v").values()) == [("b",)]
+
+
+def test_row_51_a_sequence_that_is_the_time_of_arrival_is_flagged(
+    builder: Builder, own_model: Callable[[str], None]
+) -> None:
+    own_model(MODEL.format(kind="current", options="columns=['v'], sequence='_ingested_at'"))
+    project: Path = builder.project  # type: ignore[attr-defined]
+    (project / "models" / "stg_wrong.sql").write_text(
+        "select * from (select stream, k, v, _reject_reason, _ingested_at,"
+        " {{ epoch_microseconds('_ingested_at') }} as _sequence from {{ ref('stg_events') }}) as e"
+    )
+    (project / "models" / "lint.yml").write_text(
+        "models:\n"
+        "  - {name: stg_wrong, data_tests: [sequence_is_not_ingestion_time]}\n"
+        "  - {name: stg_events, data_tests: [sequence_is_not_ingestion_time]}\n"
+    )
+    (project / "tests").mkdir()
+    lint = PROJECT.parents[2] / "tests" / "dbt" / "tables_are_not_ordered_by_arrival.sql"
+    shutil.copy(lint, project / "tests")
+    land(builder, "k=1:u(a)@1 k=2:u(b)@2", batch_id=1)
+    # The pipeline is green ...
+    run(builder, "own", "stg_wrong")
+    # ... and the lint is not.
+    result = builder.dbt("test", check=False)
+    tests = [n for n in result.result.results if n.node.resource_type == "test"]
+    assert {(n.node.name, str(n.status)) for n in tests} == {
+        ("sequence_is_not_ingestion_time_stg_wrong_", "fail"),
+        ("sequence_is_not_ingestion_time_stg_events_", "pass"),
+        ("tables_are_not_ordered_by_arrival", "fail"),
+    }
+
+
+def test_a_table_of_a_partner_is_a_feed_and_what_becomes_visible_late_is_not_missed(
+    engine: Engine, builder: Builder, own_model: Callable[[str], None]
+) -> None:
+    if engine.name != "duckdb":
+        pytest.skip("the watermark of a partner's table is the same Jinja on every engine")
+    own_model("{{ cdc_current(changes=ref('stg_partner'), keys=['id'], columns=['name']) }}")
+    project: Path = builder.project  # type: ignore[attr-defined]
+    table = builder.path / "partner"  # type: ignore[attr-defined]
+    (project / "models" / "partner.yml").write_text(
+        "sources:\n"
+        "  - name: partner\n"
+        "    tables:\n"
+        "      - name: members\n"
+        "        config:\n"
+        "          meta:\n"
+        f"            external_location: \"delta_scan('{table}')\"\n"
+        "            feed: {written_at: _fivetran_synced, overlap_seconds: 60}\n"
+    )
+    (project / "models" / "stg_partner.sql").write_text(
+        "{{ fivetran_changes(source('partner', 'members'), feed='members',"
+        " columns={'id': 'bigint', 'name': 'string'}, keys=['id']) }}"
+    )
+
+    def synced(second: int, rows: list[tuple[int, str]]) -> None:
+        at = datetime(2026, 7, 1, 12, 0, second, tzinfo=UTC)
+        records = [
+            {"id": i, "name": name, "_fivetran_synced": at, "_fivetran_deleted": False}
+            for i, name in rows
+        ]
+        write_deltalake(table, pa.Table.from_pylist(records), mode="append")
+
+    names = "select name from cdc.own order by id"
+    synced(30, [(1, "a")])
+    run(builder, "own")
+    # Written with an earlier time, but visible only now.
+    synced(10, [(2, "late")])
+    run(builder, "own")
+    assert builder.query(names) == [("a",), ("late",)]
+    run(builder, "own")
+    assert builder.query("select max(_applied_run) from cdc.own") == [(2,)]
