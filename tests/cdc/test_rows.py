@@ -478,7 +478,7 @@ def test_row_50_downstream_reads_only_what_changed(lab: Lab) -> None:
 
 
 def test_a_full_refresh_gives_the_same_tables(lab: Lab) -> None:
-    lab.builder.dbt("run", "--full-refresh")
+    lab.builder.dbt("run", "--full-refresh", "--exclude", "path:models/streams")
     last = len(lab.rows) - 1
     for table, columns in HISTORY.items():
         assert versions(lab.builder, table, columns) == lab.histories[last][table], table
