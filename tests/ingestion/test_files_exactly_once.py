@@ -440,6 +440,43 @@ def test_of_two_racing_writers_the_second_is_refused(lakehouse: Path) -> None:
     assert second.batch_id == 1
 
 
+def test_nothing_is_built_upon_a_commit_that_another_has_followed_unseen(lakehouse: Path) -> None:
+    first, second = (bronze.Bronze(lakehouse, "visits") for _ in range(2))
+    at, real = bronze.TopicPartition("t", 0), first.refresh
+
+    def refresh() -> None:
+        """Between a commit and the sight of it, another process lands what would come next."""
+        if second.batch_id == 0:
+            second.refresh()
+            second.append([], 2, {at: 20}, NOW)
+        real()
+
+    first.refresh = refresh  # type: ignore[method-assign]
+    first.append([], 1, {at: 10}, NOW)
+    with pytest.raises(bronze.ConflictError):
+        first.append([], 3, {at: 20}, NOW)
+    first.refresh()
+    assert (first.batch_id, first.next_offset(at)) == (2, 20)
+    first.append([], 3, {at: 30}, NOW)
+    assert first.next_offset(at) == 30
+
+
+def test_a_batch_that_fails_leaves_no_file(
+    lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(landing, "a.ndjson", '{"id":1}', "broken")
+    monkeypatch.setattr(bronze, "PIECE_BYTES", 1)  # so it was begun
+
+    def fail(*arguments: object) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bronze.Quarantine, "commit", fail)
+        assert land(file_feed(landing), lakehouse, fail=True).error == "no room"
+    assert not list(lakehouse.glob("**/part-*"))
+    assert land(file_feed(landing), lakehouse).landed == 1
+
+
 def test_statistics_cover_the_watermark_and_the_address_only(
     lakehouse: Path, landing: Path
 ) -> None:
