@@ -24,11 +24,12 @@ _Result = TypeVar("_Result")
 # So many blocks are worked on, or wait to be used.
 _AHEAD = 2
 
-# JSON as every parser reads it: no escapes, and numbers that are neither long nor large.
-_TEXT = r'"[^"\\\x00-\x1f]*"'
+# JSON as every parser reads it: no surrogates, and numbers that are neither long nor large.
+_UNICODE = r"u(?:[0-9a-cefA-CEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}"
+_TEXT = rf'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\{_UNICODE})*"'
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:[eE][-+]?[0-9]{1,2})?"
 _SCALAR = f"(?:{_TEXT}|{_NUMBER}|true|false|null)"
-# What a key may be: no empty text, and a number only as it would be written again.
+# What a key may be: no empty text, and all only as it would be written again.
 _KEY = r'(?:"[^"\\\x00-\x1f]+"|0|-?[1-9][0-9]{0,17})'
 _KEY_VALUE = rb': ?("[^"]*"|[-0-9]+)'
 # Neither quotes nor what stands between two texts: so a name is found where it is one, only.

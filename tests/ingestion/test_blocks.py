@@ -12,7 +12,22 @@ from ingestion.blocks import ahead, read_objects
 
 # What a parser may reject, or read otherwise than it stands there; by itself, and in a line.
 HOSTILE_VALUES = [
-    *('"\\u00e9"', '"\\ud800"', '"\\""', '"\t"', '"\x00"', '"\x7f"', '"\u2028"', '"\ufeff"', '""'),
+    *(
+        '"\\u00e9"',
+        '"\\ud800"',
+        '"\\udfff"',
+        '"\\u00g0"',
+        '"\\x"',
+        '"\\"',
+        '"\\"id":2"',
+        '"\\""',
+        '"\t"',
+        '"\x00"',
+        '"\x7f"',
+        '"\u2028"',
+        '"\ufeff"',
+        '""',
+    ),
     *("-0", "01", "+1", ".5", "1.", "1e400", "-1.0e+07", "9" * 18, "9" * 19, "9" * 400, "0x1"),
     *("NaN", "Infinity", "-Infinity", "nul", "True", "", "'x'", '"', '"a', '1,"id":2', "1,", "1}"),
     *("[]", "[1]", "{}", '{"id":1}', '{"b":{"c":null}}', "[" * 2000, '{"x":' * 1200 + "1"),
@@ -40,7 +55,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **settings: Any
 def test_lines_of_one_shape_are_read_at_once() -> None:
     block = (
         b'{"b":"x","id":"k 1","c":{"d": null, "e": 1.5}}\n'
-        b'{"b":null,"id":"\xc3\xa9","c":{"d":"y","e":-1e5}}\r\n'
+        b'{"b":null,"id":"\xc3\xa9","c":{"d":"\\"id\\":\\"\\u00e9\\\\","e":-1e5}}\r\n'
     )
     found = read_objects(block, ["id", "b"])
     assert found is None  # part of the key is null
