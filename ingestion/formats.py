@@ -1,11 +1,11 @@
 """Readers of files: an open stream of bytes in, chunks of accepted and rejected records out.
 
 Every record of a file has a number, from 1, whether it is accepted or not; the header of a CSV
-file and blank lines have none. A reader holds one block of text in memory, and never more of a
+file and blank lines have none. A reader holds a few blocks of text in memory, and never more of a
 record than `max_record_bytes`; a longer one is rejected in pieces.
 
-Whole blocks are read at once where every record in them is beyond doubt; as soon as one is not,
-its block is read record by record, which is slower and finds the reason.
+Whole blocks are read at once, some in threads, where every record in them is beyond doubt; as soon
+as one is not, its block is read record by record, which is slower and finds the reason.
 """
 
 # pyarrow's types take parameters for the type checker only, not when the module runs.
