@@ -111,7 +111,9 @@ class EngineSession:
             self.sql(f"create table {target} using delta location 'file://{relation.folder}'")
 
     def _view_query(self, relation: Relation) -> str:
-        return relation.engine_query
+        """The query of a view, with the columns that it had when it was made."""
+        listed = ", ".join(f"`{column}`" for column in relation.columns)
+        return f"select {listed} from ({relation.engine_query})"
 
 
 class _SailSession(EngineSession):

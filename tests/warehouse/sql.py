@@ -75,7 +75,9 @@ class Statement:
         `functions`: what calls without arguments are replaced by, by lower-case name.
         """
         changes = [(r.start, r.end, rename(r)) for r in self.references(start)]
-        for function, opened, closed in zip(self.words, self.words[1:], self.words[2:]):
+        for function, opened, closed in zip(
+            self.words, self.words[1:], self.words[2:], strict=False
+        ):
             value = functions.get(function.text.lower())
             if value is not None and function.start >= start and opened.text + closed.text == "()":
                 changes.append((function.start, closed.end + 1, value))
