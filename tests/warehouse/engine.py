@@ -33,6 +33,9 @@ class EngineSession:
     What is here fits Spark; another engine overrides what it does in another way.
     """
 
+    # Whether conditions that a SELECT takes can fail in a DELETE.
+    deletes_only_plainly = False
+
     def __init__(self, spark: Any, declared: Declared) -> None:
         self._spark = spark
         self._declared = declared
@@ -118,6 +121,8 @@ class EngineSession:
 
 class _SailSession(EngineSession):
     """A session of Sail."""
+
+    deletes_only_plainly = True
 
     def rewritten(self, text: str) -> str:
         """Say what Sail lacks in what it has."""
