@@ -87,7 +87,7 @@ class Catalog:
 
     def new_folder(self, name: Name) -> Path:
         """Return a folder for the data of a table, which does not exist yet."""
-        folder = f"{name.relation}-{self.next_version()}"
+        folder = f"{name.relation}_{self.next_version()}"
         return self._folder / name.catalog / name.schema / folder
 
     # Catalogs and schemas

@@ -33,6 +33,9 @@ class EngineSession:
     What is here fits Spark; another engine overrides what it does in another way.
     """
 
+    # Whether conditions that a SELECT takes can fail in a DELETE.
+    deletes_only_plainly = False
+
     def __init__(self, spark: Any, declared: Declared) -> None:
         self._spark = spark
         self._declared = declared
@@ -111,11 +114,15 @@ class EngineSession:
             self.sql(f"create table {target} using delta location 'file://{relation.folder}'")
 
     def _view_query(self, relation: Relation) -> str:
-        return relation.engine_query
+        """The query of a view, with the columns that it had when it was made."""
+        listed = ", ".join(f"`{column}`" for column in relation.columns)
+        return f"select {listed} from ({relation.engine_query})"
 
 
 class _SailSession(EngineSession):
     """A session of Sail."""
+
+    deletes_only_plainly = True
 
     def rewritten(self, text: str) -> str:
         """Say what Sail lacks in what it has."""

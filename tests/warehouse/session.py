@@ -189,29 +189,26 @@ class Session:
         tree = statement.tree
         if tree.args.get("partition") or tree.args.get("where") or tree.args.get("by_name"):
             raise NotSupportedError("INSERT with PARTITION, REPLACE WHERE or BY NAME")
-        target = tree.this
-        self._writable(target.this if isinstance(target, exp.Schema) else target)
-        if isinstance(target, exp.Schema):
-            return self._insert_columns(statement, target)
-        return self._engine.sql(self._for_engine(statement))
-
-    def _insert_columns(self, statement: Statement, target: exp.Schema) -> pa.Table:
-        """Columns that are not listed are NULL; Sail wants all of them."""
-        name = self._name(name_parts(target.this))
-        given = [column.name.lower() for column in target.expressions]
+        target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+        name = self._writable(target).name
         columns = self._engine.columns(f"select * from {self._engine_table(name)}")
-        if unknown := set(given) - {column.lower() for column, _ in columns}:
-            raise WarehouseError(f"[UNRESOLVED_COLUMN] {sorted(unknown)} in INSERT INTO {name}")
-        last = max(i.meta["end"] for i in target.expressions)
-        start = next(w.end for w in statement.words if w.start > last) + 1
+        given = [column.lower() for column, _ in columns]
+        start = statement.references()[0].end
+        if isinstance(tree.this, exp.Schema):
+            given = [column.name.lower() for column in tree.this.expressions]
+            if unknown := set(given) - {column.lower() for column, _ in columns}:
+                raise WarehouseError(f"[UNRESOLVED_COLUMN] {sorted(unknown)} in INSERT INTO {name}")
+            last = max(i.meta["end"] for i in tree.this.expressions)
+            start = next(w.end for w in statement.words if w.start > last) + 1
         query = self._for_engine(statement, start)
+        # Columns that are not listed are NULL: Sail wants all of them, each with a name.
         values = ", ".join(
             f"`{column}`" if column.lower() in given else f"cast(null as {kind}) as `{column}`"
             for column, kind in columns
         )
         listed = ", ".join(f"`{column}`" for column in given)
         return self._engine.sql(
-            f"insert {'overwrite' if statement.tree.args.get('overwrite') else 'into'}"
+            f"insert {'overwrite' if tree.args.get('overwrite') else 'into'}"
             f" {engine_name(name)} select {values} from ({query}) as _given({listed})"
         )
 
@@ -233,9 +230,9 @@ class Session:
         tree = statement.tree
         self._writable(tree.this)
         where = tree.args.get("where")
-        if where is None or not where.find(exp.Query):
+        if where is None or not (self._engine.deletes_only_plainly or where.find(exp.Query)):
             return self._engine.sql(self._for_engine(statement))
-        # Sail's DELETE takes no subquery: merge the rows that its SELECT finds.
+        # Not every condition is known to DELETE: merge the rows that a SELECT finds.
         name = self._name(name_parts(tree.this))
         columns = self._engine.columns(f"select * from {self._engine_table(name)}")
         same = " and ".join(f"_t.`{c}` <=> _s.`{c}`" for c, _ in columns)
