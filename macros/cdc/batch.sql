@@ -71,6 +71,14 @@
     {%- if options.snapshots is not none and is_incremental() -%}
         {%- do realtime_insights._check_snapshot_order(options, relation) -%}
     {%- endif -%}
+    {%- if options.snapshots is not none or options.truncate_when is not none -%}
+        {#- What such records mean takes more than one look at them: it is worked out once. -#}
+        {%- set derived = realtime_insights.cdc_batch_relation('__changes') -%}
+        {%- do realtime_insights._create_batch(
+            derived, 'with ' ~ realtime_insights._cdc_changes(options, batch) ~ ' select * from changes'
+        ) -%}
+        {%- do batch.update({'changes': derived}) -%}
+    {%- endif -%}
     {{ return(batch) }}
 {%- endmacro %}
 
@@ -268,17 +276,17 @@
 {%- endmacro %}
 
 {# Where the batch of this model is kept while it is applied. #}
-{% macro cdc_batch_relation() -%}
-    {{ return(adapter.dispatch('cdc_batch_relation', 'realtime_insights')()) }}
+{% macro cdc_batch_relation(suffix='__batch') -%}
+    {{ return(adapter.dispatch('cdc_batch_relation', 'realtime_insights')(suffix)) }}
 {%- endmacro %}
 
 {# A table beside the model: temporary views would read and parse bronze once more for each use. #}
-{% macro default__cdc_batch_relation() -%}
-    {{ return(this.incorporate(path={'identifier': this.identifier ~ '__batch'}, type='table')) }}
+{% macro default__cdc_batch_relation(suffix) -%}
+    {{ return(this.incorporate(path={'identifier': this.identifier ~ suffix}, type='table')) }}
 {%- endmacro %}
 
-{% macro duckdb__cdc_batch_relation() -%}
-    {{ return(api.Relation.create(identifier=this.identifier ~ '__batch', type='table')) }}
+{% macro duckdb__cdc_batch_relation(suffix) -%}
+    {{ return(api.Relation.create(identifier=this.identifier ~ suffix, type='table')) }}
 {%- endmacro %}
 
 {% macro _create_batch(relation, sql) -%}

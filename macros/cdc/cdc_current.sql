@@ -262,7 +262,11 @@ select * from final
 
 {# CTEs that end with `changes`: what this run applies, one row per change. #}
 {% macro _cdc_changes(options, batch) -%}
-{%- if options.snapshots is not none -%}
+{%- if batch.changes is defined -%}
+changes as (
+    select * from {{ batch.changes }}
+)
+{%- elif options.snapshots is not none -%}
     {{ realtime_insights._snapshot_changes(options, batch) }}
 {%- elif options.truncate_when is not none -%}
     {{ realtime_insights._truncated_changes(options, batch) }}
@@ -398,7 +402,8 @@ changes as (
             '{{ realtime_insights.record_definition() }}',
             '{{ realtime_insights.record_watermarks() }}',
             '{{ realtime_insights.record_back_fills() }}',
-            '{{ realtime_insights.drop_batch() }}',
+            '{{ realtime_insights.drop_batch("__batch") }}',
+            '{{ realtime_insights.drop_batch("__changes") }}',
         ],
     ) }}
 {%- endmacro %}

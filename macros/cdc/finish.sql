@@ -201,8 +201,11 @@ where batch._unusable like 'no % for this table' and kept.model is null
     {%- endif -%}
 {%- endmacro %}
 
-{% macro drop_batch() -%}
-    {%- if execute -%} drop table if exists {{ realtime_insights.cdc_batch_relation() }} {%- endif -%}
+{% macro drop_batch(suffix) -%}
+    {%- set cdc = model.config.meta.cdc -%}
+    {%- if execute and (suffix == '__batch' or cdc.is_snapshot or cdc.truncate_when) -%}
+        drop table if exists {{ realtime_insights.cdc_batch_relation(suffix) }}
+    {%- endif -%}
 {%- endmacro %}
 
 {# Writes down, at the end of a run, the CDC tables that were not written: an on-run-end hook. #}
