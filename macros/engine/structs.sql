@@ -1,5 +1,6 @@
 {#
-    A struct of named expressions: `struct_of({'value': 'amount'})`.
+    A struct of named expressions (a dict of name to SQL): `struct_of({'value': 'amount'})`. Structs
+    compare field by field, in the order given.
 #}
 {% macro struct_of(fields) -%}
     {{ return(adapter.dispatch('struct_of', 'realtime_insights')(fields)) }}
@@ -14,13 +15,13 @@
     {{ return('named_struct(' ~ parts | join(', ') ~ ')') }}
 {%- endmacro %}
 
-{# https://duckdb.org/docs/stable/sql/functions/struct #}
+{# https://duckdb.org/docs/stable/sql/data_types/struct #}
 {% macro duckdb__struct_of(fields) -%}
     {%- set parts = [] -%}
     {%- for name, expression in fields.items() -%}
-        {%- do parts.append(adapter.quote(name) ~ ' := ' ~ expression) -%}
+        {%- do parts.append("'" ~ name ~ "': " ~ expression) -%}
     {%- endfor -%}
-    {{ return('struct_pack(' ~ parts | join(', ') ~ ')') }}
+    {{ return('{' ~ parts | join(', ') ~ '}') }}
 {%- endmacro %}
 
 {#

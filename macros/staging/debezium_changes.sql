@@ -45,7 +45,7 @@ envelopes as (
     select
         *,
         case
-            when _document.payload is null then {{ realtime_insights.sequence_struct(bare) }}
+            when _document.payload is null then {{ realtime_insights.struct_of(bare) }}
             else {{ realtime_insights.json_struct('_document.payload', envelope) }}
         end as _envelope
     from landed

@@ -38,7 +38,7 @@ envelopes as (
     select
         *,
         case
-            when _document.payload is null then {{ realtime_insights.sequence_struct(bare) }}
+            when _document.payload is null then {{ realtime_insights.struct_of(bare) }}
             else {{ realtime_insights.json_struct('_document.payload', envelope) }}
         end as _envelope,
         coalesce(_message_key.payload.id, _message_key.id) as _key_json
@@ -69,7 +69,7 @@ changes as (
             when
                 try_cast(_envelope.source.ts_ms as bigint) is not null
                 and try_cast(_envelope.source.ord as int) is not null
-                then {{ realtime_insights.sequence_struct({
+                then {{ realtime_insights.struct_of({
                     'ts_ms': 'try_cast(_envelope.source.ts_ms as bigint)',
                     'ord': 'try_cast(_envelope.source.ord as int)',
                 }) }}

@@ -32,7 +32,7 @@
     {%- set pos = "try_cast(" ~ fields.pos ~ " as bigint)" -%}
     case
         when {{ file }} is not null and {{ pos }} is not null
-            then {{ realtime_insights.sequence_struct({
+            then {{ realtime_insights.struct_of({
                 'server': realtime_insights._mysql_server(fields.server_id, servers),
                 'file': file,
                 'pos': pos,
@@ -43,7 +43,7 @@
     {%- else -%}
     case
         when {{ fields.commit_lsn }} is not null
-            then {{ realtime_insights.sequence_struct({
+            then {{ realtime_insights.struct_of({
                 'commit_lsn': fields.commit_lsn,
                 'change_lsn': "coalesce(" ~ fields.change_lsn ~ ", '')",
                 'event_serial_no': "coalesce(try_cast(" ~ fields.event_serial_no ~ " as bigint), 0)",

@@ -61,7 +61,7 @@ changes as (
         _op = 'd' as _is_deleted,
         case
             when _changed_at is not null
-                then {{ realtime_insights.sequence_struct({
+                then {{ realtime_insights.struct_of({
                     'at': realtime_insights.epoch_microseconds('_changed_at'),
                     'is_start': "case when _op = 'd' then 0 else 1 end",
                 }) }}

@@ -77,7 +77,7 @@ fields as (
     {%- for name in fields | unique -%}
         {%- do texts.update({name: realtime_insights._text(name)}) -%}
     {%- endfor -%}
-    {{ return('cast(to_json(' ~ realtime_insights.sequence_struct(texts) ~ ') as string)') }}
+    {{ return('cast(to_json(' ~ realtime_insights.struct_of(texts) ~ ') as string)') }}
 {%- endmacro %}
 
 {#
@@ -95,7 +95,7 @@ fields as (
     {%- if parts | length == 1 -%} {{ return(parts.values() | first) }} {%- endif -%}
     {{ return(
         'case when ' ~ present | join(' and ')
-        ~ ' then ' ~ realtime_insights.sequence_struct(parts) ~ ' end'
+        ~ ' then ' ~ realtime_insights.struct_of(parts) ~ ' end'
     ) }}
 {%- endmacro %}
 
