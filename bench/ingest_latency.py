@@ -6,8 +6,8 @@
 `ingest run --continuous --trigger-seconds 0.1` on Apache Kafka. Batches of 10 records are produced
 one after another at random instants; a batch is visible when the commits in the table's
 `_delta_log` hold all of it. Measured on a fresh table, and again when the table has had 1,000 (and
-as many as are asked for) commits, which the job makes as fast as it can, in the same mode. The
-target is 200 ms.
+as many as are asked for) commits, of which the job makes the last 100 as fast as it can, in the
+same mode, and its writer the others. The target is 200 ms.
 """
 
 import argparse
@@ -20,13 +20,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from confluent_kafka import Producer
+from deltalake import DeltaTable
 
 from bench import common, kafka
+from ingestion.bronze import Bronze
+from ingestion.maintenance import COMMITS_PER_COMPACTION
+from ingestion.records import ROW_SCHEMA
 
 TOPIC = "events"
 PARTITIONS = 3
@@ -34,6 +40,8 @@ BATCH = 10
 TRIGGER_SECONDS = "0.1"
 STAGES = (0, 1_000)
 PATIENCE_SECONDS = 60
+# So many of the commits before a measurement are the job's own.
+THROUGH_KAFKA = 100
 
 
 class Commits:
@@ -101,7 +109,21 @@ class Bench:
         self._sent += BATCH
 
     def make_commits(self, version: int) -> None:
-        """Let the job commit, 10 records at a time, until the table has this version."""
+        """Commit 10 records at a time, until the table has this version.
+
+        The first as the job commits them, but not through Kafka: that takes a third of the time.
+        """
+        table = Bronze(self._job.lakehouse, "events")
+        while self.commits.version < version - THROUGH_KAFKA:
+            rows = pa.RecordBatch.from_pylist(
+                [{"source": "made", "position": self._sent + n} for n in range(BATCH)], ROW_SCHEMA
+            )
+            table.append([rows], table.batch_id + 1, {}, datetime.now(UTC))
+            self._sent += BATCH
+            self.commits.wait_for(self._sent)
+            if self.commits.version % COMMITS_PER_COMPACTION == 0:
+                DeltaTable(table.path).optimize.compact()
+                table.refresh()
         if self.commits.version >= version:
             return
         self._job.set_feed(common.kafka_feed(TOPIC, batch_rows=BATCH))

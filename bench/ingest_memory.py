@@ -20,9 +20,8 @@ from bench import common, kafka
 
 TOPIC = "events"
 PARTITIONS = 3
-# The source itself; the table; what a batch that is larger than memory spills before it is
-# committed; and some room.
-DISK_PER_BYTE = 3.5
+# The source itself; the table; and some room.
+DISK_PER_BYTE = 2.5
 
 
 def rows_of(kind: str, size: int) -> int:

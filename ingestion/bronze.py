@@ -4,35 +4,29 @@ A handle is kept for as long as a table is used, and a commit goes through the h
 transaction versions were read: only then does Delta refuse the second of two racing writers.
 """
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BufferedRandom
-from pathlib import Path
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import uuid4
 
+import orjson
 import pyarrow as pa
-from deltalake import (
-    CommitProperties,
-    DeltaTable,
-    QueryBuilder,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
 from ingestion.errors import ConflictError, FeedError
-from ingestion.locations import Root, state_folder, under, wait_for_lock
+from ingestion.locations import NewFile, Root, state_folder, under, wait_for_lock
 from ingestion.records import (
     BRONZE_SCHEMA,
     QUARANTINE_SCHEMA,
-    REJECT_SCHEMA,
-    ROW_SCHEMA,
     Reject,
     reject_rows,
     stamp,
@@ -40,12 +34,14 @@ from ingestion.records import (
 
 Clock = Callable[[], datetime]
 
-# What the writer holds in memory: with its default, a million rows, twice as much as all else.
-ROW_GROUP_ROWS = 128 * 1024
-# Held in memory of a batch; more goes to a temporary file beside the ledger.
-STAGING_BYTES = 128 * 1024 * 1024
-# Chunks of fewer rows, as many small files give them, are put together.
-_SMALL_ROWS = 100
+# The rows of a batch are written in pieces of so much, each a row group.
+PIECE_BYTES = 32 * 1024 * 1024
+PIECE_ROWS = 128 * 1024
+# Columns whose values repeat; to look for repetitions in the others would only take time.
+_REPEATED = [
+    *("source", "partition", "source_timestamp", "ingested_at", "batch_id", "feed", "reason"),
+    *("headers.key_value.key", "headers.key_value.value"),
+]
 # How often a batch is redone because another process has committed first.
 MAX_CONFLICTS = 10
 
@@ -53,8 +49,8 @@ MAX_CONFLICTS = 10
 TURN_SECONDS = 2.0
 
 # Statistics only where readers prune: they keep a commit small however wide the value is.
-_BRONZE_STATISTICS = "batch_id,source,partition,position"
-_QUARANTINE_STATISTICS = f"feed,{_BRONZE_STATISTICS}"
+_BRONZE_STATISTICS = ("batch_id", "source", "partition", "position")
+_QUARANTINE_STATISTICS = ("feed", *_BRONZE_STATISTICS)
 # Each commit lists all of the log that is kept, 15 microseconds a file: ten commits a second must
 # not pile up for the usual 30 days. Readers need what follows the last checkpoint, no more.
 _LOG_RETENTION = "interval 5 minutes"
@@ -99,63 +95,121 @@ class BatchResult:
     progress: int = 0
 
 
-class Staging:
-    """The rows of one batch between reading and committing: in memory, beyond a limit on disk.
+class Rows:
+    """Rows of one batch on their way into a table: written to a Parquet file as they come.
 
-    A batch is committed as one stream when all of it was read, because its rejects are committed
-    first; a file far larger than memory must fit nevertheless.
+    Nobody sees them before the file is committed. It is written in a thread, so that the next rows
+    are read meanwhile; of a batch however large, memory holds two pieces.
     """
 
-    def __init__(self, schema: pa.Schema, directory: Path, limit_bytes: int) -> None:
-        """Spill to an unnamed file in `directory` when more than `limit_bytes` are held."""
-        self._schema, self._directory, self._limit = schema, directory, limit_bytes
+    def __init__(
+        self,
+        table: str,
+        schema: pa.Schema,
+        statistics: Sequence[str],
+        complete: Callable[[pa.RecordBatch], pa.RecordBatch],
+    ) -> None:
+        """`complete` adds what is known of rows when they are written."""
+        self._table, self._schema, self._complete = table, schema, complete
+        self._statistics = statistics
         self._held: list[pa.RecordBatch] = []
-        self._held_bytes = 0
-        self._file: BufferedRandom | None = None
-        self._writer: pa.RecordBatchStreamWriter | None = None
+        self._held_bytes = self._held_rows = 0
+        self._file: NewFile | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._metadata: list[pq.FileMetaData] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
         self.rows = self.bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Keep some rows."""
+        """Take some rows."""
         self.rows += batch.num_rows
         self.bytes += batch.nbytes
-        if self._held_bytes < self._limit:
-            self._held.append(batch)
-            self._held_bytes += batch.nbytes
-            return
-        if self._writer is None:
-            # Without a name, the file is gone with the process, however that ends.
-            file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - until close()
-            self._file = file
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = pa.ipc.new_stream(
-                pa.PythonFile(file, mode="w"), self._schema, options=options
-            )
-        self._writer.write_batch(batch)
+        self._held.append(batch)
+        self._held_bytes += batch.nbytes
+        self._held_rows += batch.num_rows
+        if self._held_bytes >= PIECE_BYTES or self._held_rows >= PIECE_ROWS:
+            piece = self._take()
+            self._wait()
+            self._pool = self._pool or ThreadPoolExecutor(1)
+            self._writing = self._pool.submit(self._write, piece)
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        yield from self._held
-        if self._file is not None and self._writer is not None:
-            self._writer.close()
-            self._file.seek(0)
-            yield from pa.ipc.open_stream(pa.PythonFile(self._file, mode="r"))
+    def _take(self) -> pa.RecordBatch:
+        """Return what is held as one batch: many small files give many of a few rows."""
+        # The stubs do not know it yet.
+        piece: pa.RecordBatch = pa.concat_batches(self._held)  # type: ignore[attr-defined]
+        self._held, self._held_bytes, self._held_rows = [], 0, 0
+        return piece
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, piece: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._file = NewFile(self._table, f"part-{uuid4()}.snappy.parquet")
+            self._writer = pq.ParquetWriter(
+                self._file.stream,
+                self._schema,
+                compression="snappy",
+                use_dictionary=_REPEATED,  # type: ignore[arg-type]  # takes names, too
+                write_statistics=list(self._statistics),
+                store_schema=False,
+                metadata_collector=self._metadata,
+            )
+        self._writer.write_table(pa.Table.from_batches([self._complete(piece)]))
+
+    def finish(self) -> list[AddAction | RemoveAction]:
+        """Write the rest; return what a commit says of the file, if there is any."""
+        self._wait()
+        if self._held:
+            self._write(self._take())
+        if self._writer is None or self._file is None:
+            return []
+        self._writer.close()
+        name, size = self._file.name, self._file.finish()
+        self._file = None  # it may be the table's from now on
+        statistics = orjson.dumps(_statistics(self._metadata[0], self._statistics)).decode()
+        return [AddAction(name, size, {}, time.time_ns() // 1_000_000, True, statistics)]
 
     def close(self) -> None:
-        """Forget the rows."""
-        self._held.clear()
+        """Forget the rows, and remove the file unless it was to be committed."""
+        if self._pool is not None:
+            self._pool.shutdown()
         if self._file is not None:
-            self._file.close()
+            with suppress(Exception):  # a full disk was said by the write that met it
+                if self._writer is not None:
+                    self._writer.close()
+            self._file.remove()
+
+
+def _statistics(found: pq.FileMetaData, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the statistics of a file as Delta wants them, from those of its row groups."""
+    limits: dict[str, dict[str, Any]] = {"minValues": {}, "maxValues": {}}
+    indexes = {found.schema.column(i).path: i for i in range(found.num_columns)}
+    for name in columns:
+        groups: list[Any] = [  # Any: a column may have none, as very long texts do
+            found.row_group(group).column(indexes[name]).statistics
+            for group in range(found.num_row_groups)
+        ]
+        if all(group and group.has_min_max for group in groups):
+            limits["minValues"][name] = min(group.min for group in groups)
+            limits["maxValues"][name] = max(group.max for group in groups)
+    return {"numRecords": found.num_rows, **limits, "nullCount": dict.fromkeys(columns, 0)}
 
 
 class _Table:
     """A Delta table behind one handle."""
 
-    def __init__(self, path: str, schema: pa.Schema, statistics: str) -> None:
-        self.path, self._schema = path, schema
+    def __init__(self, path: str, schema: pa.Schema, statistics: Sequence[str]) -> None:
+        self.path, self._schema, self._statistics = path, schema, statistics
+        # Another process has committed between a commit of ours and the sight of it.
+        self._is_overtaken = False
         if not DeltaTable.is_deltatable(path):
             try:
                 settings = {
-                    "delta.dataSkippingStatsColumns": statistics,
+                    "delta.dataSkippingStatsColumns": ",".join(statistics),
                     "delta.logRetentionDuration": _LOG_RETENTION,
                 }
                 DeltaTable.create(path, schema, mode="ignore", configuration=settings)
@@ -165,6 +219,7 @@ class _Table:
 
     def refresh(self) -> None:
         """See what other processes have committed."""
+        self._is_overtaken = False
         try:
             self._handle.update_incremental()
         except DeltaError:  # the log since this handle's version was cleaned up
@@ -174,7 +229,10 @@ class _Table:
         """Return the version of an application transaction, as this handle saw it."""
         return self._handle.transaction_version(application)
 
-    def _append(self, batches: Iterable[pa.RecordBatch], transactions: Mapping[str, int]) -> None:
+    def _rows(self, complete: Callable[[pa.RecordBatch], pa.RecordBatch]) -> Rows:
+        return Rows(self.path, self._schema, self._statistics, complete)
+
+    def _commit(self, rows: Rows, transactions: Mapping[str, int]) -> None:
         """Append rows and set versions, in one commit or not at all.
 
         Delta itself accepts a version that goes backwards, so that is refused here.
@@ -185,20 +243,24 @@ class _Table:
                 raise FeedError(
                     f"{self.path}: refusing to set {application} back from {current} to {version}"
                 )
+        if self._is_overtaken:
+            raise ConflictError(f"{self.path}: another process has committed")
         try:
-            write_deltalake(
-                self._handle,
-                pa.RecordBatchReader.from_batches(self._schema, batches),
-                mode="append",
-                writer_properties=WriterProperties(
-                    compression="SNAPPY", max_row_group_size=ROW_GROUP_ROWS
-                ),
+            self._handle.create_write_transaction(
+                rows.finish(),
+                "append",
+                self._handle.schema(),
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(a, v) for a, v in transactions.items()]
                 ),
             )
         except CommitFailedError as error:
             raise ConflictError(f"{self.path}: {error}") from error
+        # The handle does not know its own commit yet. Where another one of this feed came right
+        # behind it, the handle sees that too; then Delta would no longer refuse what builds on
+        # what was known before.
+        self.refresh()
+        self._is_overtaken = any(self.transaction(a) != v for a, v in transactions.items())
 
     def _query(self, columns: str, where: str, rest: str = "") -> Iterator[dict[str, object]]:
         """Run a query over this table's rows, in bounded memory."""
@@ -245,6 +307,10 @@ class Bronze(_Table):
         """Return the offset from which a partition is read on; None if it was never read."""
         return self.transaction(_offset_id(self.feed, at))
 
+    def rows(self, batch_id: int, clock: Clock) -> Rows:
+        """Return what takes the rows of a batch."""
+        return self._rows(_stamper(batch_id, clock))
+
     def append(
         self,
         batches: Iterable[pa.RecordBatch],
@@ -252,14 +318,20 @@ class Bronze(_Table):
         offsets: Mapping[TopicPartition, int],
         ingested_at: datetime,
     ) -> None:
+        """Write and commit a batch."""
+        with closing(self.rows(batch_id, lambda: ingested_at)) as rows:
+            for batch in batches:
+                rows.add(batch)
+            self.commit(rows, batch_id, offsets)
+
+    def commit(self, rows: Rows, batch_id: int, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit a batch with its id and its progress."""
         if batch_id <= self.batch_id:
             raise FeedError(
                 f"{self.path}: refusing batch {batch_id}, {self.batch_id} is already visible"
             )
-        rows = (stamp(batch, batch_id, ingested_at) for batch in batches)
         progress = {_offset_id(self.feed, at): offset for at, offset in offsets.items()}
-        self._append(rows, {f"ingest:{self.feed}": batch_id, **progress})
+        self._commit(rows, {f"ingest:{self.feed}": batch_id, **progress})
 
     def statistics(self) -> tuple[int, datetime | None]:
         """Return the number of rows, from the log alone, and the time of the last commit (UTC)."""
@@ -288,6 +360,10 @@ class Quarantine(_Table):
         """Return the offset up to which rejects of a partition may be in the table."""
         return self.transaction(_offset_id(feed, at)) or 0
 
+    def rows(self, feed: str, batch_id: int, clock: Clock) -> Rows:
+        """Return what takes the rejects of a batch."""
+        return self._rows(_stamper(batch_id, clock, feed))
+
     def append(
         self,
         batches: Iterable[pa.RecordBatch],
@@ -296,16 +372,24 @@ class Quarantine(_Table):
         offsets: Mapping[TopicPartition, int],
         ingested_at: datetime,
     ) -> None:
+        """Write and commit the rejects of a batch."""
+        with closing(self.rows(feed, batch_id, lambda: ingested_at)) as rows:
+            for batch in batches:
+                rows.add(batch)
+            self.commit(rows, feed, batch_id, offsets)
+
+    def commit(
+        self, rows: Rows, feed: str, batch_id: int, offsets: Mapping[TopicPartition, int]
+    ) -> None:
         """Commit the rejects of a batch.
 
         A batch that is redone may be shorter than it was before a crash; what the table says of
         its progress is an upper bound, so it only ever grows.
         """
-        rows = (stamp(batch, batch_id, ingested_at, feed) for batch in batches)
         transactions = {f"ingest:{feed}": max(batch_id, self.batch_id(feed))}
         for at, offset in offsets.items():
             transactions[_offset_id(feed, at)] = max(offset, self.next_offset(feed, at))
-        self._append(rows, transactions)
+        self._commit(rows, transactions)
 
     def positions(
         self, feed: str, at: TopicPartition, start: int, *, gaps: bool = False
@@ -363,8 +447,7 @@ class Tables:
 
         Rejects are committed first: progress in bronze means that all of the batch is in.
         """
-        self._state.mkdir(parents=True, exist_ok=True)
-        with closing(BatchInProgress(self, batch_id, offsets, self._state)) as batch:
+        with closing(BatchInProgress(self, batch_id, offsets)) as batch:
             yield batch
             batch.commit()
 
@@ -400,39 +483,23 @@ class Tables:
 
 
 class BatchInProgress:
-    """A batch between reading and committing.
-
-    It is written when all of it was read, because its rejects are committed first. (To write rows
-    while they are read would hold a thread of Delta's pool, which the rejects may wait for.)
-    """
+    """A batch between reading and committing."""
 
     def __init__(
-        self,
-        tables: Tables,
-        batch_id: int,
-        offsets: Mapping[TopicPartition, int],
-        directory: Path,
+        self, tables: Tables, batch_id: int, offsets: Mapping[TopicPartition, int]
     ) -> None:
-        """Spill to unnamed files in `directory` what is too much for memory."""
+        """Nothing is written before there are rows."""
         self._tables, self._batch_id, self._offsets = tables, batch_id, offsets
         self._began = time.monotonic()
-        self._rows = Staging(ROW_SCHEMA, directory, STAGING_BYTES)
-        self._rejects = Staging(REJECT_SCHEMA, directory, STAGING_BYTES)
-        self._small: list[pa.RecordBatch] = []
+        feed = tables.bronze.feed
+        self._rows = tables.bronze.rows(batch_id, tables.clock)
+        self._rejects = tables.quarantine.rows(feed, batch_id, tables.clock)
         self._reasons: Counter[str] = Counter()
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Take accepted rows."""
         if rows.num_rows:
-            self._small.append(rows)
-            if rows.num_rows > _SMALL_ROWS or len(self._small) > _SMALL_ROWS:
-                self._stage()
-
-    def _stage(self) -> None:
-        if self._small:
-            # The stubs do not know it yet.
-            self._rows.add(pa.concat_batches(self._small))  # type: ignore[attr-defined]
-            self._small = []
+            self._rows.add(rows)
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         """Take rejected records."""
@@ -442,19 +509,16 @@ class BatchInProgress:
 
     def commit(self) -> None:
         """Commit the rejects, then the rows."""
-        self._stage()
         self._commit_rejects()
-        now = self._tables.clock()
-        self._tables.bronze.append(self._rows, self._batch_id, self._offsets, now)
+        self._tables.bronze.commit(self._rows, self._batch_id, self._offsets)
 
     def _commit_rejects(self) -> None:
         if self._rejects.rows:
-            quarantine, now = self._tables.quarantine, self._tables.clock()
             feed = self._tables.bronze.feed
-            quarantine.append(self._rejects, feed, self._batch_id, self._offsets, now)
+            self._tables.quarantine.commit(self._rejects, feed, self._batch_id, self._offsets)
 
     def close(self) -> None:
-        """Forget what was staged."""
+        """Forget what was not committed."""
         self._rows.close()
         self._rejects.close()
 
@@ -469,6 +533,14 @@ class BatchInProgress:
             self._rows.bytes + self._rejects.bytes,
             time.monotonic() - self._began,
         )
+
+
+def _stamper(
+    batch_id: int, clock: Clock, feed: str | None = None
+) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """Return what completes the rows of a batch; all of them with the time of the first."""
+    now = cache(clock)
+    return lambda batch: stamp(batch, batch_id, now(), feed)
 
 
 def _offset_id(feed: str, at: TopicPartition) -> str:

@@ -1,11 +1,11 @@
 """Readers of files: an open stream of bytes in, chunks of accepted and rejected records out.
 
 Every record of a file has a number, from 1, whether it is accepted or not; the header of a CSV
-file and blank lines have none. A reader holds one block of text in memory, and never more of a
+file and blank lines have none. A reader holds a few blocks of text in memory, and never more of a
 record than `max_record_bytes`; a longer one is rejected in pieces.
 
-Whole blocks are read at once where every record in them is beyond doubt; as soon as one is not,
-its block is read record by record, which is slower and finds the reason.
+Whole blocks are read at once, some in threads, where every record in them is beyond doubt; as soon
+as one is not, its block is read record by record, which is slower and finds the reason.
 """
 
 # pyarrow's types take parameters for the type checker only, not when the module runs.
@@ -17,6 +17,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from ingestion import avro, parquet
+from ingestion.blocks import Objects, ahead, has_control, join_objects, read_objects
 from ingestion.config import FileOptions
 from ingestion.records import NOT_UTF8, malformed, missing_key
 from ingestion.streams import Source, open_text
@@ -228,19 +230,30 @@ def _without_end(line: bytes) -> bytes:
 
 
 def _read_ndjson(source: Source, limit: int, out: _Collector) -> Iterator[Chunk]:
-    for block, too_long in _blocks(source, limit):
+    def at_once(item: tuple[bytes, bool]) -> Objects | None:
+        block, too_long = item
+        return None if too_long else read_objects(block[: block.rfind(b"\n") + 1], out.key)
+
+    for (block, too_long), objects in ahead(at_once, _blocks(source, limit)):
         if too_long:
             out.reject(_without_end(block), TOO_LONG)
         else:
-            lines = block.split(b"\n")
-            last = lines.pop()  # empty, unless the file ends without a line end
-            if b"\r" in block:
-                lines = [line.removesuffix(b"\r") for line in lines]
-            if not out.judge_all(lines):
-                for line in lines:
-                    _judge_line(out, line, is_ended=True)
+            # What follows the last line end is empty, unless the file ends without one.
+            lines, end, last = block.rpartition(b"\n")
+            if objects:
+                out.columns.update(dict.fromkeys(objects.names))
+                yield out.take_columns(objects.values, objects.keys)
+            elif end:
+                _judge_lines(out, lines.split(b"\n"))
             _judge_line(out, last, is_ended=False)
         yield out.take()
+
+
+def _judge_lines(out: _Collector, lines: list[bytes]) -> None:
+    lines = [line.removesuffix(b"\r") for line in lines]
+    if not out.judge_all(lines):
+        for line in lines:
+            _judge_line(out, line, is_ended=True)
 
 
 def _judge_line(out: _Collector, line: bytes, *, is_ended: bool) -> None:
@@ -257,6 +270,13 @@ def _judge_line(out: _Collector, line: bytes, *, is_ended: bool) -> None:
 # --- CSV and TSV --------------------------------------------------------------------------------
 
 
+class _Columns(NamedTuple):
+    """Accepted rows of a file."""
+
+    values: pa.Array[Any]
+    keys: pa.Array[Any]
+
+
 class _BadLineError(Exception):
     """A line that cannot be part of any row."""
 
@@ -268,9 +288,11 @@ class _LineFeed:
     first are tried again, so that one stray quote costs one line.
     """
 
-    def __init__(self, blocks: Iterator[tuple[bytes, bool]]) -> None:
+    def __init__(self, blocks: Iterator[tuple[tuple[bytes, bool], _Columns | None]]) -> None:
         self._blocks = blocks
         self._text, self._start, self._is_long = b"", 0, False
+        # Of the block that `next_block` has returned, all of its rows, if it was read at once.
+        self.columns: _Columns | None = None
         self._again: deque[tuple[bytes, bool]] = deque()
         self.taken: list[tuple[bytes, bool]] = []
 
@@ -290,7 +312,8 @@ class _LineFeed:
         self._start = len(self._text)
 
     def _load(self) -> None:
-        self._text, self._is_long = next(self._blocks, (b"", False))
+        item, self.columns = next(self._blocks, ((b"", False), None))
+        self._text, self._is_long = item
         self._start = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -330,7 +353,15 @@ class _LineFeed:
 
 def _read_csv(source: Source, options: FileOptions, out: _Collector) -> Iterator[Chunk]:
     dialect = _dialect(options)
-    feed = _LineFeed(_blocks(source, options.max_record_bytes))
+    reader: _CsvBlocks | None = None
+
+    def at_once(item: tuple[bytes, bool]) -> _Columns | None:
+        return reader.read(item[0]) if reader and not item[1] else None
+
+    blocks = _blocks(source, options.max_record_bytes)
+    # The first block has the header in it: only then is known how to read the others.
+    first = ((block, None) for block in islice(blocks, 1))
+    feed = _LineFeed(chain(first, ahead(at_once, blocks)))
     rows = _rows(feed, dialect)
     names = list(options.columns)
     header_fault = ""
@@ -342,23 +373,23 @@ def _read_csv(source: Source, options: FileOptions, out: _Collector) -> Iterator
             header_fault = f"the header cannot be used: {header_fault}"
             out.reject(feed.retreat(), header_fault)
         names = row
-    blocks = None
     if not header_fault:
         out.columns.update(dict.fromkeys(names))
         if names and set(out.key) <= set(names):
-            blocks = _CsvBlocks(names, options, dialect, out)
-    block = feed.rest() or feed.next_block()
+            reader = _CsvBlocks(names, options, dialect, out.key)
+    block = feed.rest()
+    columns = reader.read(block) if block and reader else None
     while True:
-        chunk = blocks.read(block) if block and blocks else None
-        if chunk:
+        if columns:
             feed.skip()
-            yield chunk
+            yield out.take_columns(*columns)
         else:
             item = next(rows, None)
             if item is None:
                 break
             _judge_row(out, feed, names, item[0], header_fault or item[1])
         block = feed.next_block()
+        columns = feed.columns if block else None
         if block:
             yield out.take()
     yield out.take()
@@ -428,31 +459,31 @@ class _CsvBlocks:
         names: Sequence[str],
         options: FileOptions,
         dialect: Mapping[str, Any],
-        out: _Collector,
+        key: Sequence[str],
     ) -> None:
-        self._names, self._dialect, self._out = names, dialect, out
+        self._names, self._dialect, self._key = names, dialect, key
         self._quote, self._delimiter = options.quote.encode(), options.delimiter.encode()
-        self._key_columns = [names.index(name) for name in out.key]
+        self._key_columns = [names.index(name) for name in key]
         # What is left of a line of quoted fields when only marks are left.
         self._quoted_line = self._delimiter.join([self._quote * 2] * len(names)) + b"\n"
         self._not_marks = bytes(set(range(256)) - set(self._quoted_line))
-        special = bytes(range(32)) + b'"\\' + options.escape.encode()
-        self._special = bytes(set(special) - set(b"\r\n" + self._delimiter + self._quote))
+        # In a line that is only cut no text may hold what JSON or the dialect escapes.
+        self._allowed = b"\n" + self._delimiter + self._quote
+        self._escapes = {*b'"\\', *options.escape.encode()} - {*self._allowed}
         # One column: an empty line could be a row. Marks beyond ASCII are left to csv.
         self._may_be_plain = len(names) > 1 and len(self._delimiter + self._quote) <= 2
 
-    def read(self, block: bytes) -> Chunk | None:
+    def read(self, block: bytes) -> _Columns | None:
         """Return the rows of a block, or None if they must be read one by one."""
         return self._read_plain(block) or self._read_rows(block)
 
-    def _read_plain(self, block: bytes) -> Chunk | None:
+    def _read_plain(self, block: bytes) -> _Columns | None:
         """Read lines in which nothing has to be escaped, by cutting them at the delimiters."""
-        if not self._may_be_plain or len(block.translate(None, self._special)) < len(block):
+        block = block.replace(b"\r\n", b"\n")
+        if not self._may_be_plain or any(mark in block for mark in self._escapes):
             return None
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n")
-            if b"\r" in block:
-                return None
+        if has_control(block, self._allowed):
+            return None
         if self._quote and self._quote in block:
             if not block.endswith(b"\n"):
                 block += b"\n"
@@ -466,9 +497,10 @@ class _CsvBlocks:
         keys = [columns[i] for i in self._key_columns]
         if any(pc.any(pc.equal(column, pa.scalar(""))).as_py() for column in keys):
             return None
-        values = _objects(self._names, columns)
-        landed_keys = _objects(self._out.key, keys) if keys else pa.nulls(len(values), pa.string())
-        return self._out.take_columns(values, landed_keys)
+        landed_keys = (
+            join_objects(self._key, keys) if keys else pa.nulls(len(columns[0]), pa.string())
+        )
+        return _Columns(join_objects(self._names, columns), landed_keys)
 
     def _is_all_quoted(self, block: bytes) -> bool:
         """Whether all fields are quoted, and none holds a mark: then no quote is needed."""
@@ -485,7 +517,7 @@ class _CsvBlocks:
             and block.count(quote + b"\n" + quote) == lines - 1
         )
 
-    def _read_rows(self, block: bytes) -> Chunk | None:
+    def _read_rows(self, block: bytes) -> _Columns | None:
         try:
             # newline: lines end at \n only, which stays in them.
             reader = csv.reader(io.StringIO(block.decode(), newline="\n"), **self._dialect)
@@ -501,8 +533,7 @@ class _CsvBlocks:
         if any("" in column for column in keys):
             return None
         values = [orjson.dumps(dict(zip(self._names, row, strict=True))) for row in rows]
-        self._out.accept_all(values, _key_texts(self._out.key, keys, len(rows)))
-        return self._out.take()
+        return _Columns(_texts(values), _texts(_key_texts(self._key, keys, len(rows))))
 
 
 def _columns(block: bytes, delimiter: bytes, count: int) -> list[pa.Array[Any]]:
@@ -519,16 +550,6 @@ def _columns(block: bytes, delimiter: bytes, count: int) -> list[pa.Array[Any]]:
         convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
     return [column.combine_chunks() for column in table.columns]
-
-
-def _objects(names: Sequence[str], columns: Sequence[pa.Array[Any]]) -> pa.Array[Any]:
-    """Return the JSON objects of columns of texts in which nothing has to be escaped."""
-    parts: list[Any] = []
-    for name, column in zip(names, columns, strict=True):
-        opener = '",' if parts else "{"
-        parts += [f'{opener}{orjson.dumps(name).decode()}:"', column]
-    result: pa.Array[Any] = pc.binary_join_element_wise(*parts, '"}', "")
-    return result
 
 
 # --- JSON documents -----------------------------------------------------------------------------

@@ -340,17 +340,11 @@ class KafkaSource:
             messages: list[Any] = consumer.consume(wanted, timeout=wait)
             if follow is None and messages:
                 deadline = time.monotonic() + patience
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    batch.append(message)
-                    size += len(message) + overhead
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    ended.add(TopicPartition(message.topic(), message.partition()))
-                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    raise ConflictError(f"{message.topic()}/{message.partition()}: {error.str()}")
-                else:
-                    raise FeedError(f"{message.topic()}/{message.partition()}: {error.str()}")
+            records = [message for message in messages if message.error() is None]
+            if len(records) < len(messages):
+                ended |= _ended(messages)
+            batch += records
+            size += sum(map(len, records)) + overhead * len(records)
             late = time.monotonic() >= deadline
             if follow is not None:
                 if late or follow.stop.is_set():
@@ -471,6 +465,22 @@ class _Commits:
     def close(self) -> None:
         """Wait for the commit under way, if nobody did."""
         self._pool.shutdown()
+
+
+def _ended(messages: list[Any]) -> set[TopicPartition]:
+    """Return the partitions that are said to have ended; raise for what else the client says."""
+    ended = set()
+    for message in messages:
+        at, error = TopicPartition(message.topic(), message.partition()), message.error()
+        if error is None:
+            continue
+        if error.code() == KafkaError._PARTITION_EOF:
+            ended.add(at)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise ConflictError(f"{at.topic}/{at.partition}: {error.str()}")
+        else:
+            raise FeedError(f"{at.topic}/{at.partition}: {error.str()}")
+    return ended
 
 
 def _are_reached(consumer: Consumer, ends: Mapping[TopicPartition, int]) -> bool:

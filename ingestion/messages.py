@@ -1,6 +1,6 @@
 """Kafka messages to rows of bronze and to rejects."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,10 +12,8 @@ from ingestion.errors import DecodeError
 from ingestion.records import (
     ROW_SCHEMA,
     Check,
-    Headers,
     Reject,
     as_text,
-    headers_array,
     text_headers,
     timestamps,
 )
@@ -48,64 +46,64 @@ def decode(
     `names`: the source under which partitions land, where it is not the topic. What is rejected
     keeps the bytes that were received.
     """
-    encoded = () if decoder is None else decoder.encodings
-    topics: list[str] = []
-    partitions: list[int] = []
-    offsets: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    headers: list[Headers | None] = []
-    times: list[int | None] = []
-    rejects: list[Reject] = []
-    for message in messages:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if handled and offset in handled.get((topic, partition), ()):
-            continue
-        if names:
-            topic = names.get(TopicPartition(topic, partition), topic)
-        key, value, raw_headers = message.key(), message.value(), message.headers()
-        kind, milliseconds = message.timestamp()
-        when = None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
-        reason, schemas = None, None
-        if decoder is not None:
+    if handled:
+        messages = [
+            m for m in messages if m.offset() not in handled.get((m.topic(), m.partition()), ())
+        ]
+    # Column by column, which takes far less time than message by message.
+    keys: list[bytes | None] = [message.key() for message in messages]
+    values: list[bytes | None] = [message.value() for message in messages]
+    headers: list[Any] = [message.headers() for message in messages]
+    reasons: dict[int, str] = {}
+    if decoder is not None:
+        for n, raw in enumerate(headers):
             try:
-                key, value, schemas = decoder(key, value, raw_headers or ())
+                keys[n], values[n], schemas = decoder(keys[n], values[n], raw or ())
+                headers[n] = [*schemas, *(raw or ())]
             except DecodeError as error:
-                reason = str(error)
-        if reason is None and value is not None:
-            reason = check(value)
+                reasons[n] = str(error)
+    for n, value in enumerate(values):
+        if value is not None and (reason := check(value)) is not None:
+            reasons.setdefault(n, reason)
+    for n, key in enumerate(keys):
         if key is not None and not _is_utf8(key):
-            reason = reason or "the key is not valid UTF-8"
-        if reason is not None:
-            key_text, key_encoding = as_text(message.key(), "key", "key" in encoded)
-            value_text, value_encoding = as_text(message.value(), "value", "value" in encoded)
-            all_headers = [*text_headers(raw_headers or ()), *key_encoding, *value_encoding]
-            rejects.append(
-                Reject(topic, partition, offset, key_text, value_text, all_headers, when, reason)
-            )
-            continue
-        topics.append(topic)
-        partitions.append(partition)
-        offsets.append(offset)
-        keys.append(key)
-        values.append(value)
-        if schemas:
-            raw_headers = [*schemas, *(raw_headers or ())]
-        headers.append(text_headers(raw_headers) if raw_headers else None)
-        times.append(when)
-    batch = pa.RecordBatch.from_arrays(
-        [
-            pa.array(topics, type=pa.string()),
-            pa.array(partitions, type=pa.int32()),
-            pa.array(offsets, type=pa.int64()),
-            pa.array(keys, type=pa.string()),
-            pa.array(values, type=pa.string()),
-            headers_array(headers),
-            timestamps(times),
-        ],
-        schema=ROW_SCHEMA,
-    )
-    return batch, rejects
+            reasons.setdefault(n, "the key is not valid UTF-8")
+    sources = [message.topic() for message in messages]
+    if names:
+        at = zip(sources, [message.partition() for message in messages], strict=True)
+        sources = [names.get(TopicPartition(*each), each[0]) for each in at]
+    encoded = () if decoder is None else decoder.encodings
+    rejects = [_reject(messages[n], sources[n], reasons[n], encoded) for n in sorted(reasons)]
+    columns: list[list[Any]] = [
+        sources,
+        [message.partition() for message in messages],
+        [message.offset() for message in messages],
+        keys,
+        values,
+        [text_headers(found) if found else None for found in headers],
+        [_milliseconds(message) for message in messages],
+    ]
+    if reasons:
+        columns = [[x for n, x in enumerate(c) if n not in reasons] for c in columns]
+    arrays = [
+        *(pa.array(c, f.type) for c, f in zip(columns[:6], ROW_SCHEMA, strict=False)),
+        timestamps(columns[6]),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), rejects
+
+
+def _milliseconds(message: Any) -> int | None:
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
+
+
+def _reject(message: Any, source: str, reason: str, encoded: Collection[str]) -> Reject:
+    """Return a message as it was received."""
+    key, key_encoding = as_text(message.key(), "key", "key" in encoded)
+    value, value_encoding = as_text(message.value(), "value", "value" in encoded)
+    headers = [*text_headers(message.headers() or ()), *key_encoding, *value_encoding]
+    address = source, message.partition(), message.offset()
+    return Reject(*address, key, value, headers, _milliseconds(message), reason)
 
 
 def _is_utf8(value: bytes) -> bool:

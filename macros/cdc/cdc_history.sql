@@ -42,6 +42,7 @@
 {%- set key_list = keys | join(', ') -%}
 {%- set no_time = "cast('0001-01-01' as timestamp)" -%}
 {%- set by_key = 'partition by ' ~ key_list ~ ' order by _sequence' -%}
+{%- set so_far = by_key ~ ' rows between unbounded preceding and current row' -%}
 {%- set kept = batch.slots | map(attribute='column') | unique | list -%}
 {%- set columns = options['keys'] + batch.columns -%}
 {%- if options.track is not none -%}
@@ -133,20 +134,27 @@ events as (
 
 {%- if batch.slots %}
 
+placed as (
+    select
+        *,
+        row_number() over (
+            partition by {{ key_list }} order by _sequence, {{ realtime_insights._arrival_order() }}
+        ) as _place
+    from events
+),
+
 -- A delete ends a life: nothing is inherited across it.
 lives as (
     select
         *,
         sum(case when _is_deleted then 1 else 0 end) over (
-            partition by {{ key_list }} order by _sequence, {{ realtime_insights._arrival_order() }}
-            rows between unbounded preceding and current row
+            partition by {{ key_list }} order by _place rows between unbounded preceding and current row
         ) as _life
-    from events
+    from placed
 ),
 
-{%- set so_far -%}
-    partition by {{ key_list }}, _life order by _sequence, {{ realtime_insights._arrival_order() }}
-            rows between unbounded preceding and current row
+{%- set so_far_in_life -%}
+    partition by {{ key_list }}, _life order by _place rows between unbounded preceding and current row
 {%- endset %}
 
 -- A value that a change leaves unset is the last one that was set in this life.
@@ -156,7 +164,7 @@ inherited as (
         {%- for slot in batch.slots %}
         {{ realtime_insights.last_known(
             'case when _has_' ~ slot.name ~ ' then '
-            ~ realtime_insights.struct_of({'value': realtime_insights._field(slot.path)}) ~ ' end', so_far
+            ~ realtime_insights.struct_of({'value': realtime_insights._field(slot.path)}) ~ ' end', so_far_in_life
         ) }} as _slot_{{ slot.name }},
         max(case when _has_{{ slot.name }} then 1 else 0 end) over (
             partition by {{ key_list }}, _life, _sequence
@@ -221,11 +229,11 @@ compared as (
 periods as (
     select
         *,
-        {{ realtime_insights.last_known('case when _starts_version = 1 then _sequence end', by_key) }}
+        {{ realtime_insights.last_known('case when _starts_version = 1 then _sequence end', so_far) }}
             as _start,
         -- A start that does not know its time must not take that of the version before it.
         nullif({{ realtime_insights.last_known(
-            "case when _starts_version = 1 then coalesce(_changed_at, " ~ no_time ~ ") end", by_key
+            "case when _starts_version = 1 then coalesce(_changed_at, " ~ no_time ~ ") end", so_far
         ) }}, {{ no_time }}) as _start_at,
         lead(_sequence) over ({{ by_key }}) as _next_sequence,
         lead(_changed_at) over ({{ by_key }}) as _next_changed_at,

@@ -190,8 +190,12 @@ where batch._unusable like 'no % for this table' and kept.model is null
     {%- if execute -%}
         insert into {{ realtime_insights.run_state_relation('cdc_watermarks') }}
         select distinct
-            '{{ model.unique_id }}', _feed, cast(1 as bigint), cast(null as bigint),
-            cast({{ realtime_insights._run_state().run_number }} as bigint), {{ realtime_insights.utc_now() }}
+            '{{ model.unique_id }}' as model,
+            _feed as feed,
+            cast(1 as bigint) as batch_id,
+            cast(null as bigint) as first_batch_id,
+            cast({{ realtime_insights._run_state().run_number }} as bigint) as run_number,
+            {{ realtime_insights.utc_now() }} as recorded_at
         from {{ realtime_insights.cdc_batch_relation() }}
         where _feed like 'once:%'
     {%- endif -%}
@@ -214,8 +218,15 @@ where batch._unusable like 'no % for this table' and kept.model is null
             {%- set windows = realtime_insights.run_state_relation('run_windows') -%}
             insert into {{ realtime_insights.run_state_relation('cdc_log') }}
             select
-                run_number, '{{ invocation_id }}', model, status,
-                null, null, null, null, null, null, null, null, {{ realtime_insights.utc_now() }}
+                run_number,
+                '{{ invocation_id }}' as invocation_id,
+                model,
+                status,
+                {%- for count in ['changes_read', 'quarantined', 'duplicates', 'stale', 'upserted',
+                                  'deleted', 'truncates', 'cleared'] %}
+                cast(null as bigint) as {{ count }},
+                {%- endfor %}
+                {{ realtime_insights.utc_now() }} as recorded_at
             from (select max(run_number) as run_number from {{ windows }}) as runs
             cross join (values ({{ rows | join('), (') }})) as missing (model, status)
         {%- endif -%}

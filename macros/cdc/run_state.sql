@@ -198,15 +198,22 @@
     {%- for feed, node in realtime_insights.feeds_of(model).items() if feed in state.marks -%}
         {%- set after = state.read.get(feed, 0) if is_incremental() else 0 -%}
         {%- set upto = state.marks[feed] -%}
-        {%- set overlap = (node.config.meta.get('feed') or {}).get('overlap_seconds', 0) * 1000000 -%}
+        {%- set foreign = node.config.meta.get('feed') -%}
+        {%- set overlap = (foreign or {}).get('overlap_seconds', 0) * 1000000 -%}
         {%- if after > upto -%}
             {%- do exceptions.raise_compiler_error(
                 this ~ ' has read feed ' ~ feed ~ ' up to batch ' ~ after ~ ', but bronze holds only '
                 ~ upto ~ ' batches: bronze was made anew. Rebuild with --full-refresh.'
             ) -%}
+        {%- elif foreign -%}
+            {#- A row that does not say when it was written is read every time. -#}
+            {%- do conditions.append(
+                "(_feed = '" ~ feed ~ "' and coalesce(batch_id > " ~ (after - overlap)
+                ~ ' and batch_id <= ' ~ upto ~ ', true))'
+            ) -%}
         {%- elif after < upto -%}
             {%- do conditions.append(
-                "(_feed = '" ~ feed ~ "' and batch_id > " ~ (after - overlap) ~ ' and batch_id <= ' ~ upto ~ ')'
+                "(_feed = '" ~ feed ~ "' and batch_id > " ~ after ~ ' and batch_id <= ' ~ upto ~ ')'
             ) -%}
         {%- endif -%}
     {%- endfor -%}

@@ -18,14 +18,16 @@
     end
 {%- endmacro %}
 
-{# https://duckdb.org/docs/stable/sql/functions/timestamp #}
+{# PostgreSQL's `infinity` is a timestamp and a date in DuckDB, but not in Spark: NULL in both.
+   https://duckdb.org/docs/stable/sql/functions/timestamp #}
 {% macro duckdb__source_timestamp(text) -%}
     case
         when abs(try_cast({{ text }} as bigint)) >= 100000000000000
             then try(make_timestamp(try_cast({{ text }} as bigint)))
         when try_cast({{ text }} as bigint) is not null
             then try(make_timestamp_ms(try_cast({{ text }} as bigint)))
-        else cast(try_cast({{ text }} as timestamptz) as timestamp)
+        when {{ text }} not like '%inf%'
+            then cast(try_cast({{ text }} as timestamptz) as timestamp)
     end
 {%- endmacro %}
 
@@ -47,7 +49,7 @@
     case
         when try_cast({{ text }} as int) is not null
             then try(date '1970-01-01' + try_cast({{ text }} as int))
-        else try_cast(substr({{ text }}, 1, 10) as date)
+        when {{ text }} not like '%inf%' then try_cast(substr({{ text }}, 1, 10) as date)
     end
 {%- endmacro %}
 

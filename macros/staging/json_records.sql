@@ -1,51 +1,38 @@
 {#
     Flat JSON records (application events, rows of files), landed as text, to change rows. Every
-    record is an upsert of its key: these feeds have no deletes.
-
-    relation, feed, columns, keys   as in `debezium_changes`
-    changed_at   optional: the field that says when it happened. Default: the time of the message or
-                 of the file, so that of two files the newer one counts.
-    sequence     optional: the field, whole numbers, that orders records of one key. Default: the
-                 microseconds of `changed_at`.
+    record is an upsert of its key: these feeds have no deletes. For feeds that say what they did in
+    a column, see `operation_changes`.
 #}
 {% macro json_records(relation, feed, columns, keys, changed_at=none, sequence=none) -%}
-    {%- set document = {} -%}
-    {%- for name in columns -%} {%- do document.update({name: none}) -%} {%- endfor -%}
+    {%- set fields = (
+        columns | list + ([changed_at] if changed_at else []) + ([sequence] if sequence else [])
+    ) -%}
 with
 
-landed as (
-    select
-        {{ realtime_insights._bronze_address(feed) }},
-        {{ realtime_insights.json_struct('value', document) }} as image
-    from {{ relation }}
-    where value is not null
-),
+{{ realtime_insights._landed_fields(relation, feed, fields) }},
 
 timed as (
     select
         *,
         'c' as _op,
         false as _is_deleted,
-        {% if changed_at -%}
-        {{ realtime_insights.source_timestamp('image.' ~ adapter.quote(changed_at)) }}
-        {%- else -%}
-        _source_timestamp
-        {%- endif %} as _changed_at
-    from landed
+        {{ realtime_insights._flat_time(changed_at) if changed_at else '_source_timestamp' }}
+            as _changed_at
+    from fields
 ),
 
-images as (
+changes as (
     select
         *,
         {% if sequence -%}
-        try_cast(image.{{ adapter.quote(sequence) }} as bigint) as _sequence
+        try_cast({{ realtime_insights._text(sequence) }} as bigint)
         {%- else -%}
-        {{ realtime_insights.epoch_microseconds('_changed_at') }} as _sequence
-        {%- endif %}
+        {{ realtime_insights.epoch_microseconds('_changed_at') }}
+        {%- endif %} as _sequence
     from timed
 ),
 
-{{ realtime_insights._typed_and_checked('images', columns, keys, checks=[
-    ("image is null", "not a JSON document"),
+{{ realtime_insights._typed_and_checked('changes', columns, keys, unavailable=true, checks=[
+    ("_document is null", "not a JSON document"),
 ]) }}
 {%- endmacro %}

@@ -1,12 +1,17 @@
 """The engines that the CDC macros are tested on."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cdc.lab import Builder, lakehouse
+import pytest
+
+from tests.cdc.lab import FEEDS, PROJECT, Builder, lakehouse
+from tests.support.components import UnavailableError
+from tests.support.warehouse import WarehouseLakehouse, running_warehouse
 
 
 @dataclass
@@ -24,4 +29,29 @@ def duckdb() -> Iterator[Engine]:
         yield Engine("duckdb", lambda: lakehouse(Path(tempfile.mkdtemp(dir=folder))))
 
 
-ENGINES: list[Callable[[], AbstractContextManager[Engine]]] = [duckdb]
+@contextmanager
+def warehouse() -> Iterator[Engine]:
+    """dbt-databricks on the local SQL warehouse, a catalog for each lakehouse."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            context = running_warehouse()
+            running = context.__enter__()
+        except UnavailableError as error:
+            if os.environ.get("REQUIRE_ALL") == "1":
+                raise
+            pytest.skip(f"AUTO CDC on the local warehouse: {error}")
+        try:
+            yield Engine(
+                "warehouse",
+                lambda: WarehouseLakehouse(
+                    Path(tempfile.mkdtemp(dir=folder)),
+                    project=PROJECT,
+                    feeds=FEEDS,
+                    catalog=running.new_catalog(),
+                ),
+            )
+        finally:
+            context.__exit__(None, None, None)
+
+
+ENGINES: list[Callable[[], AbstractContextManager[Engine]]] = [duckdb, warehouse]

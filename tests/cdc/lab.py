@@ -119,7 +119,7 @@ class Lab:
         for number in range(1, max(feed.batches() for feed in feeds) + 1):
             for feed in feeds:
                 self.builder.land(feed.feed, feed.batch(number), batch_id=number)
-            self.builder.dbt("run")
+            self.builder.dbt("run", "--exclude", "path:models/streams")
             self.rows.append({t: current_rows(self.builder, t, c) for t, c in current.items()})
             self.histories.append({t: versions(self.builder, t, c) for t, c in history.items()})
 

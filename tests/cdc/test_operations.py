@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from tests.cdc.engines import ENGINES, Engine
+from tests.cdc.engines import ENGINES, Engine, duckdb
 from tests.cdc.lab import PROJECT, Builder, current_rows, parse, versions
 
 
@@ -21,6 +24,13 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 @pytest.fixture
 def builder(engine: Engine) -> Builder:
     return engine.new()
+
+
+@pytest.fixture
+def on_duckdb() -> Iterator[Builder]:
+    """For what is decided in Jinja, before any engine is asked."""
+    with duckdb() as started:
+        yield started.new()
 
 
 def land(builder: Builder, text: str, *, batch_id: int, feed: str = "events") -> None:
@@ -125,6 +135,36 @@ def test_a_run_with_nothing_new_writes_nothing_and_reads_no_change(builder: Buil
     assert result.success
 
 
+def test_a_run_opens_only_the_files_of_new_batches_and_touches_only_their_keys(
+    on_duckdb: Builder,
+) -> None:
+    folder: Path = on_duckdb.path / "bronze" / "events"  # type: ignore[attr-defined]
+
+    def files() -> set[Path]:
+        return set(folder.glob("*.parquet"))
+
+    land(on_duckdb, "k=1:u(a)@1 k=2:u(b)@1", batch_id=1)
+    first = files()
+    land(on_duckdb, "k=1:u(c)@2", batch_id=2)
+    second = files() - first
+    run(on_duckdb, "current", "history")
+    for file in first:
+        file.unlink()
+    land(on_duckdb, "k=1:u(d)@3", batch_id=3)
+    run(on_duckdb, "current", "history")
+    assert current_rows(on_duckdb, "current", "v") == {("s", 1): ("d",), ("s", 2): ("b",)}
+    assert versions(on_duckdb, "history") == {("s", 1): "a[1,2) c[2,3) d[3,)", ("s", 2): "b[1,)"}
+    for table in ("current", "history"):
+        written = on_duckdb.query(
+            f"select k, min(_applied_run) from cdc.{table} group by k order by k"
+        )
+        assert written == [(1, 2), (2, 1)]
+    # Nothing new: only the newest file is looked at.
+    for file in second:
+        file.unlink()
+    run(on_duckdb, "current", "history")
+
+
 def test_a_key_tells_its_story(builder: Builder, capsys: pytest.CaptureFixture[str]) -> None:
     land(builder, "u(a)@10 u(b)@30 k=2:u(x)@1", batch_id=1)
     run(builder, "current", "history")
@@ -170,7 +210,7 @@ MODEL = "{{{{ cdc_{kind}(changes=ref('stg_events'), keys=['stream', 'k'], {optio
 
 
 @pytest.fixture
-def own_model(builder: Builder, tmp_path: Path) -> Callable[[str], None]:
+def own_model(tmp_path: Path) -> Callable[[Builder, str], None]:
     """Write the text of the model `own` into a copy of the project, which is built from then on."""
     project = tmp_path / "project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
@@ -181,9 +221,9 @@ def own_model(builder: Builder, tmp_path: Path) -> Callable[[str], None]:
     settings.write_text(
         settings.read_text().replace("../../../macros", str(PROJECT.parents[2] / "macros"))
     )
-    builder.project = project  # type: ignore[attr-defined]  # Builders have a project.
 
-    def write(text: str) -> None:
+    def write(builder: Builder, text: str) -> None:
+        builder.project = project  # type: ignore[attr-defined]  # Builders have a project.
         (project / "models" / "own.sql").write_text(text)
 
     return write
@@ -225,30 +265,34 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_row_01_row_04_row_23_a_wrong_option_is_an_error_that_names_it_and_the_fix(
-    wrong: str, builder: Builder, own_model: Callable[[str], None]
+    wrong: str, on_duckdb: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
     options, said = WRONG[wrong]
     keys = "" if "keys=" in options else "keys=['stream', 'k'], "
-    own_model(f"{{{{ cdc_current(changes=ref('stg_events'), {keys}{options}) }}}}")
-    message = refused(builder)
+    own_model(on_duckdb, f"{{{{ cdc_current(changes=ref('stg_events'), {keys}{options}) }}}}")
+    message = refused(on_duckdb)
     assert "model own" in message and "Fix: " in message
     assert said.lower() in message.lower()
 
 
 def test_row_22_a_history_refuses_truncates(
-    builder: Builder, own_model: Callable[[str], None]
+    on_duckdb: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
-    own_model(MODEL.format(kind="history", options="columns=['v'], truncate_when=\"_op = 't'\""))
-    assert "option truncate_when: a truncate has no meaning in a history" in refused(builder)
+    own_model(
+        on_duckdb,
+        MODEL.format(kind="history", options="columns=['v'], truncate_when=\"_op = 't'\""),
+    )
+    assert "option truncate_when: a truncate has no meaning in a history" in refused(on_duckdb)
 
 
 def test_row_39_tracked_columns_are_named_one_way(
-    builder: Builder, own_model: Callable[[str], None]
+    on_duckdb: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
     own_model(
-        MODEL.format(kind="history", options="columns=['v'], track=['v'], track_except=['v']")
+        on_duckdb,
+        MODEL.format(kind="history", options="columns=['v'], track=['v'], track_except=['v']"),
     )
-    assert "option track_except: it excludes the option track" in refused(builder)
+    assert "option track_except: it excludes the option track" in refused(on_duckdb)
 
 
 def test_row_46_a_snapshot_that_is_older_than_the_last_is_refused(builder: Builder) -> None:
@@ -286,38 +330,38 @@ CHANGED = {
 
 @pytest.mark.parametrize("change", CHANGED)
 def test_row_47_a_table_that_exists_is_not_written_with_another_meaning(
-    change: str, builder: Builder, own_model: Callable[[str], None]
+    change: str, on_duckdb: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
-    own_model(MODEL.format(kind="current", options="columns=['v']"))
-    land(builder, "u(a)@1", batch_id=1)
-    run(builder, "own")
+    own_model(on_duckdb, MODEL.format(kind="current", options="columns=['v']"))
+    land(on_duckdb, "u(a)@1", batch_id=1)
+    run(on_duckdb, "own")
     kind, options, said = CHANGED[change]
-    own_model(f"{{{{ cdc_{kind}(changes=ref('stg_events'), {options}) }}}}")
-    land(builder, "u(b)@2", batch_id=2)
-    message = refused(builder)
+    own_model(on_duckdb, f"{{{{ cdc_{kind}(changes=ref('stg_events'), {options}) }}}}")
+    land(on_duckdb, "u(b)@2", batch_id=2)
+    message = refused(on_duckdb)
     assert said in message and "--full-refresh" in message and "Nothing was written" in message
-    assert builder.query("select v, _sequence from cdc.own") == [("a", 1)]
+    assert on_duckdb.query("select v, _sequence from cdc.own") == [("a", 1)]
 
 
 def test_row_47_tracked_columns_of_a_history_do_not_change(
-    builder: Builder, own_model: Callable[[str], None]
+    on_duckdb: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
-    own_model(MODEL.format(kind="history", options="columns=['v', 'w'], track=['v']"))
-    land(builder, "u(a)@1", batch_id=1)
-    run(builder, "own")
-    own_model(MODEL.format(kind="history", options="columns=['v', 'w'], track=['w']"))
-    assert "another track" in refused(builder)
+    own_model(on_duckdb, MODEL.format(kind="history", options="columns=['v', 'w'], track=['v']"))
+    land(on_duckdb, "u(a)@1", batch_id=1)
+    run(on_duckdb, "own")
+    own_model(on_duckdb, MODEL.format(kind="history", options="columns=['v', 'w'], track=['w']"))
+    assert "another track" in refused(on_duckdb)
 
 
 @pytest.mark.parametrize("kind", ["current", "history"])
 def test_row_48_columns_come_and_go_and_a_changed_type_is_refused(
-    kind: str, builder: Builder, own_model: Callable[[str], None]
+    kind: str, builder: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
-    own_model(MODEL.format(kind=kind, options="columns=['v']"))
+    own_model(builder, MODEL.format(kind=kind, options="columns=['v']"))
     land(builder, "k=1:u(a,1)@1 k=2:u(b,2)@1", batch_id=1)
     run(builder, "own")
     # A new column is added even by a run with nothing new; rows that stand have NULL in it.
-    own_model(MODEL.format(kind=kind, options="columns=['v', 'w']"))
+    own_model(builder, MODEL.format(kind=kind, options="columns=['v', 'w']"))
     run(builder, "own")
     assert builder.query("select k, v, w from cdc.own order by k") == [
         (1, "a", None),
@@ -328,7 +372,7 @@ def test_row_48_columns_come_and_go_and_a_changed_type_is_refused(
     newest = "select k, v, w from cdc.own where _sequence = 2 or k = 2 order by k"
     assert builder.query(newest) == [(1, "c", 3), (2, "b", None)]
     # A vanished column stays, and is NULL in what is written from then on.
-    own_model(MODEL.format(kind=kind, options="columns=['w']"))
+    own_model(builder, MODEL.format(kind=kind, options="columns=['w']"))
     land(builder, "k=2:u(e,5)@3", batch_id=3)
     run(builder, "own")
     assert builder.query("select v, w from cdc.own where _sequence = 3") == [(None, 5)]
@@ -358,3 +402,77 @@ def test_a_full_refresh_that_would_lose_data_is_refused(builder: Builder) -> Non
         *("--vars", "{allow_incomplete_refresh: true}"),
     )
     assert list(current_rows(builder, "current", "v").values()) == [("b",)]
+
+
+def test_row_51_a_sequence_that_is_the_time_of_arrival_is_flagged(
+    builder: Builder, own_model: Callable[[Builder, str], None]
+) -> None:
+    own_model(
+        builder, MODEL.format(kind="current", options="columns=['v'], sequence='_ingested_at'")
+    )
+    project: Path = builder.project  # type: ignore[attr-defined]
+    (project / "models" / "stg_wrong.sql").write_text(
+        "select * from (select stream, k, v, _reject_reason, _ingested_at,"
+        " {{ epoch_microseconds('_ingested_at') }} as _sequence from {{ ref('stg_events') }}) as e"
+    )
+    (project / "models" / "lint.yml").write_text(
+        "models:\n"
+        "  - {name: stg_wrong, data_tests: [sequence_is_not_ingestion_time]}\n"
+        "  - {name: stg_events, data_tests: [sequence_is_not_ingestion_time]}\n"
+    )
+    (project / "tests").mkdir()
+    lint = PROJECT.parents[2] / "tests" / "dbt" / "tables_are_not_ordered_by_arrival.sql"
+    shutil.copy(lint, project / "tests")
+    land(builder, "k=1:u(a)@1 k=2:u(b)@2", batch_id=1)
+    # The pipeline is green ...
+    run(builder, "own", "stg_wrong")
+    # ... and the lint is not.
+    result = builder.dbt("test", check=False)
+    tests = [n for n in result.result.results if n.node.resource_type == "test"]
+    assert {(n.node.name, str(n.status)) for n in tests} == {
+        ("sequence_is_not_ingestion_time_stg_wrong_", "fail"),
+        ("sequence_is_not_ingestion_time_stg_events_", "pass"),
+        ("tables_are_not_ordered_by_arrival", "fail"),
+    }
+
+
+def test_a_table_of_a_partner_is_a_feed_and_what_becomes_visible_late_is_not_missed(
+    on_duckdb: Builder, own_model: Callable[[Builder, str], None]
+) -> None:
+    own_model(
+        on_duckdb, "{{ cdc_current(changes=ref('stg_partner'), keys=['id'], columns=['name']) }}"
+    )
+    project: Path = on_duckdb.project  # type: ignore[attr-defined]
+    table = on_duckdb.path / "partner"  # type: ignore[attr-defined]
+    (project / "models" / "partner.yml").write_text(
+        "sources:\n"
+        "  - name: partner\n"
+        "    tables:\n"
+        "      - name: members\n"
+        "        config:\n"
+        "          meta:\n"
+        f"            external_location: \"delta_scan('{table}')\"\n"
+        "            feed: {written_at: _fivetran_synced, overlap_seconds: 60}\n"
+    )
+    (project / "models" / "stg_partner.sql").write_text(
+        "{{ fivetran_changes(source('partner', 'members'), feed='members',"
+        " columns={'id': 'bigint', 'name': 'string'}, keys=['id']) }}"
+    )
+
+    def synced(second: int, rows: list[tuple[int, str]]) -> None:
+        at = datetime(2026, 7, 1, 12, 0, second, tzinfo=UTC)
+        records = [
+            {"id": i, "name": name, "_fivetran_synced": at, "_fivetran_deleted": False}
+            for i, name in rows
+        ]
+        write_deltalake(table, pa.Table.from_pylist(records), mode="append")
+
+    names = "select name from cdc.own order by id"
+    synced(30, [(1, "a")])
+    run(on_duckdb, "own")
+    # Written with an earlier time, but visible only now.
+    synced(10, [(2, "late")])
+    run(on_duckdb, "own")
+    assert on_duckdb.query(names) == [("a",), ("late",)]
+    run(on_duckdb, "own")
+    assert on_duckdb.query("select max(_applied_run) from cdc.own") == [(2,)]

@@ -57,7 +57,7 @@ def test_the_live_run_lands_between_the_batches_of_the_extract(
     landing: Path, extract: Path, lakehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its table is committed to by both, in one order."""
-    real, batches = bronze.Bronze.append, []
+    real, batches = bronze.Bronze.commit, []
 
     def while_live(self: bronze.Bronze, rows: object, batch_id: int, *more: object) -> None:
         real(self, rows, batch_id, *more)  # type: ignore[arg-type]  # passes everything on
@@ -65,7 +65,7 @@ def test_the_live_run_lands_between_the_batches_of_the_extract(
         if len(batches) == 1:  # the extract has just landed its first batch
             (landing / "live.ndjson").write_text('{"id":100}\n')
 
-    monkeypatch.setattr(bronze.Bronze, "append", while_live)
+    monkeypatch.setattr(bronze.Bronze, "commit", while_live)
     with running(lakehouse, file_feed(landing)) as live:
         filled = fill(landing, extract, lakehouse)
         wait_for(lambda: len(bronze_rows(lakehouse)) == 31)

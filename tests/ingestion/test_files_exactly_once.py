@@ -42,10 +42,14 @@ PROTOCOL = [
     bronze.BatchInProgress.reject,
     bronze.BatchInProgress.commit,
     bronze.BatchInProgress._commit_rejects,
-    bronze._Table._append,
-    bronze.Quarantine.append,
+    bronze._Table._commit,
+    bronze.Rows.add,
+    bronze.Rows._take,
+    bronze.Rows._write,
+    bronze.Rows.finish,
+    bronze.Quarantine.commit,
     bronze.Quarantine.withdraw,
-    bronze.Bronze.append,
+    bronze.Bronze.commit,
 ]
 
 
@@ -307,7 +311,7 @@ def test_a_ledger_lost_in_an_unfinished_batch_repeats_no_reject(
 ) -> None:
     write(landing, "a.ndjson", '{"id":1}', "broken")
     feed = file_feed(landing)
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         land(feed, lakehouse)
     assert reached
     assert len(quarantine_rows(lakehouse)) == 1
@@ -353,7 +357,7 @@ def test_a_machine_that_was_overtaken_by_another_lands_the_rest_of_its_plan(
     write(landing, "a.ndjson", '{"id":1}')
     write(landing, "b.ndjson", '{"id":2}')
     feed = file_feed(landing)
-    real, overtaken = bronze.Bronze.append, []
+    real, overtaken = bronze.Bronze.commit, []
 
     def overtake(*arguments: Any) -> None:
         if not overtaken:
@@ -362,7 +366,7 @@ def test_a_machine_that_was_overtaken_by_another_lands_the_rest_of_its_plan(
             assert len(list(other.land(bronze.Tables(lakehouse, "visits", lambda: NOW)))) == 1
         real(*arguments)
 
-    monkeypatch.setattr(bronze.Bronze, "append", overtake)
+    monkeypatch.setattr(bronze.Bronze, "commit", overtake)
     refused = land(feed, lakehouse, fail=True)
     assert refused.error == "another process landed this feed; the next run goes on"
     assert land(feed, lakehouse).landed == 1
@@ -386,7 +390,7 @@ def test_a_commit_that_comes_first_makes_the_batch_be_redone(
 ) -> None:
     """Another feed's process may rewrite quarantine, or a compaction bronze, at any time."""
     write(landing, "a.ndjson", '{"id":1}', "broken")
-    real, refused = bronze.Bronze.append, []
+    real, refused = bronze.Bronze.commit, []
 
     def refuse_once(*arguments) -> None:  # type: ignore[no-untyped-def]  # passes everything on
         if not refused:
@@ -394,7 +398,7 @@ def test_a_commit_that_comes_first_makes_the_batch_be_redone(
             raise bronze.ConflictError("overtaken")
         real(*arguments)
 
-    monkeypatch.setattr(bronze.Bronze, "append", refuse_once)
+    monkeypatch.setattr(bronze.Bronze, "commit", refuse_once)
     assert land(file_feed(landing), lakehouse).landed == 1
     assert_exactly_once(lakehouse, "visits", 2)
 
@@ -402,7 +406,7 @@ def test_a_commit_that_comes_first_makes_the_batch_be_redone(
 def test_a_batch_far_larger_than_what_is_held_lands_the_same(
     lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bronze, "STAGING_BYTES", 1)
+    monkeypatch.setattr(bronze, "PIECE_BYTES", 1)
     monkeypatch.setattr("ingestion.formats._BLOCK_BYTES", 100)
     lines = [f'{{"id":{i}}}' if i % 7 else "broken" for i in range(100)]
     write(landing, "a.ndjson", *lines)
@@ -434,6 +438,43 @@ def test_of_two_racing_writers_the_second_is_refused(lakehouse: Path) -> None:
         second.append([], 1, {}, NOW)
     second.refresh()
     assert second.batch_id == 1
+
+
+def test_nothing_is_built_upon_a_commit_that_another_has_followed_unseen(lakehouse: Path) -> None:
+    first, second = (bronze.Bronze(lakehouse, "visits") for _ in range(2))
+    at, real = bronze.TopicPartition("t", 0), first.refresh
+
+    def refresh() -> None:
+        """Between a commit and the sight of it, another process lands what would come next."""
+        if second.batch_id == 0:
+            second.refresh()
+            second.append([], 2, {at: 20}, NOW)
+        real()
+
+    first.refresh = refresh  # type: ignore[method-assign]
+    first.append([], 1, {at: 10}, NOW)
+    with pytest.raises(bronze.ConflictError):
+        first.append([], 3, {at: 20}, NOW)
+    first.refresh()
+    assert (first.batch_id, first.next_offset(at)) == (2, 20)
+    first.append([], 3, {at: 30}, NOW)
+    assert first.next_offset(at) == 30
+
+
+def test_a_batch_that_fails_leaves_no_file(
+    lakehouse: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(landing, "a.ndjson", '{"id":1}', "broken")
+    monkeypatch.setattr(bronze, "PIECE_BYTES", 1)  # so it was begun
+
+    def fail(*arguments: object) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bronze.Quarantine, "commit", fail)
+        assert land(file_feed(landing), lakehouse, fail=True).error == "no room"
+    assert not list(lakehouse.glob("**/part-*"))
+    assert land(file_feed(landing), lakehouse).landed == 1
 
 
 def test_statistics_cover_the_watermark_and_the_address_only(

@@ -29,9 +29,10 @@ PROTOCOL = [
     bronze.BatchInProgress.reject,
     bronze.BatchInProgress.commit,
     bronze.BatchInProgress._commit_rejects,
-    bronze._Table._append,
-    bronze.Quarantine.append,
-    bronze.Bronze.append,
+    bronze._Table._commit,
+    bronze.Rows.finish,
+    bronze.Quarantine.commit,
+    bronze.Bronze.commit,
 ]
 NewTopic = Callable[..., str]
 

@@ -44,9 +44,10 @@ GAP_PROTOCOL = [
     bronze.BatchInProgress.reject,
     bronze.BatchInProgress.commit,
     bronze.BatchInProgress._commit_rejects,
-    bronze._Table._append,
-    bronze.Quarantine.append,
-    bronze.Bronze.append,
+    bronze._Table._commit,
+    bronze.Rows.finish,
+    bronze.Quarantine.commit,
+    bronze.Bronze.commit,
 ]
 
 

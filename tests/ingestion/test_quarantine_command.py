@@ -77,7 +77,7 @@ def test_an_unfinished_batch_of_files_is_landed_before_its_rejects_are_judged(
     strict_feed: Feed, landing: Path, lakehouse: Path
 ) -> None:
     (landing / "b.ndjson").write_text('{"id":5}\n{"other":6}\n')
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         land(strict_feed, lakehouse)
     assert reached and len(quarantine_rows(lakehouse)) == 4
     done = replay(replace(strict_feed, key=()), lakehouse)
@@ -98,7 +98,7 @@ def test_a_replay_on_another_machine_does_not_make_a_plan_count_as_landed(
     strict_feed: Feed, landing: Path, lakehouse: Path
 ) -> None:
     (landing / "b.ndjson").write_text('{"id":5}\n{"other":6}\n')
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         land(strict_feed, lakehouse)
     assert reached
     ledger, kept = lakehouse / "ingest" / "ledger.sqlite", lakehouse / "kept"
@@ -115,7 +115,7 @@ def test_rejects_of_an_unfinished_kafka_batch_wait_for_the_next_run(
     topic = new_topic([b'{"id":1}', b'{"other":2}', b'{"id":3}', b'{"other":4}'])
     feed = kafka_feed(broker, topic, key=["id"], batch_rows=2)
     loose = replace(feed, key=())
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         land(feed, lakehouse)
     assert reached and len(quarantine_rows(lakehouse)) == 1
     assert replay(loose, lakehouse).landed == 0

@@ -46,9 +46,10 @@ PROTOCOL = [
     module.replay,
     module.Landing.flush,
     module.Landing._commit,
-    bronze._Table._append,
-    bronze.Quarantine.append,
-    bronze.Bronze.append,
+    bronze._Table._commit,
+    bronze.Rows.finish,
+    bronze.Quarantine.commit,
+    bronze.Bronze.commit,
 ]
 
 
@@ -276,7 +277,7 @@ def test_the_live_feed_lands_meanwhile(
     land(feed, lakehouse)
     delete(lakehouse, "position > 5")
     table = bronze.Quarantine if moment == "before the rejects" else bronze.Bronze
-    real = table.append
+    real = table.commit
     overtaken: list[bool] = []
 
     def overtake(*arguments: object) -> None:
@@ -286,7 +287,7 @@ def test_the_live_feed_lands_meanwhile(
             assert land(feed, lakehouse).batches == 1
         real(*arguments)  # type: ignore[arg-type]  # whatever they are
 
-    monkeypatch.setattr(table, "append", overtake)
+    monkeypatch.setattr(table, "commit", overtake)
     done = replay(feed, lakehouse)
     assert (done.landed, done.rejected, done.already_there) == (3, 1, 6)
     assert overtaken
@@ -303,22 +304,22 @@ def test_a_feed_waits_for_its_turn_while_a_replay_commits(
     delete(lakehouse, "true")
     send(topic, objects(4, 6))
     waiting, runs, batches = threading.Event(), [], []
-    wait_for_lock, append = bronze.wait_for_lock, Bronze.append
+    wait_for_lock, commit = bronze.wait_for_lock, Bronze.commit
 
     def wait(file: int, seconds: float) -> bool:
         if not wait_for_lock(file, 0):
             waiting.set()
         return wait_for_lock(file, seconds)
 
-    def compete(table: Bronze, batches_: Any, batch_id: int, *arguments: Any) -> None:
+    def compete(table: Bronze, rows_: Any, batch_id: int, *arguments: Any) -> None:
         batches.append(batch_id)
         if not runs:
             monkeypatch.setattr(bronze, "wait_for_lock", wait)
             runs.append(pool.submit(land, feed, lakehouse))
             assert waiting.wait(20)
-        append(table, batches_, batch_id, *arguments)
+        commit(table, rows_, batch_id, *arguments)
 
-    monkeypatch.setattr(Bronze, "append", compete)
+    monkeypatch.setattr(Bronze, "commit", compete)
     with ThreadPoolExecutor(1) as pool:
         assert replay(feed, lakehouse).landed == 4
         assert runs[0].result(20).landed == 2
@@ -353,7 +354,7 @@ def test_a_replay_of_another_machine_is_seen(
         replay(feed, lakehouse)
     delete(lakehouse, "true")
     table = bronze.Quarantine if moment == "before the rejects" else bronze.Bronze
-    real = table.append
+    real = table.commit
     overtaken: list[bool] = []
 
     def overtake(*arguments: object) -> None:
@@ -363,7 +364,7 @@ def test_a_replay_of_another_machine_is_seen(
             replay(feed, lakehouse)
         real(*arguments)  # type: ignore[arg-type]  # whatever they are
 
-    monkeypatch.setattr(table, "append", overtake)
+    monkeypatch.setattr(table, "commit", overtake)
     done = replay(feed, lakehouse)
     expected = (0, 0) if moment == "before the rejects" else (0, 2)
     assert (done.landed, done.rejected) == expected
@@ -586,7 +587,7 @@ def test_a_batch_that_was_planned_and_not_landed_is_not_lost_by_a_replay(
 ) -> None:
     delete(lakehouse, "position = 1", "visits")
     write(landing, "d.ndjson", '{"id":5}', "broken", age=50)
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         land(visits, lakehouse)
     assert reached
     assert replay(visits, lakehouse).landed == 3
@@ -605,7 +606,7 @@ def test_a_plan_that_is_made_while_files_are_read_is_not_lost(
         if not seen:
             seen.append(True)
             write(landing, "d.ndjson", '{"id":5}', "broken", age=50)
-            with crash_before_line(1, [bronze.Bronze.append]) as reached:
+            with crash_before_line(1, [bronze.Bronze.commit]) as reached:
                 land(visits, lakehouse)
             assert reached
         real(landing_)
@@ -621,7 +622,7 @@ def test_a_replay_of_another_machine_does_not_make_a_plan_count_as_landed(
 ) -> None:
     delete(lakehouse, "position = 1", "visits")
     write(landing, "d.ndjson", '{"id":5}', age=50)
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         land(visits, lakehouse)
     assert reached
     here, kept = lakehouse / "ingest" / "ledger.sqlite", lakehouse / "kept"
@@ -668,7 +669,7 @@ def test_a_reject_whose_replay_was_cut_off_is_not_lost_to_the_next_run(
     """A run takes out what it finds under the batch id that it is about to use."""
     delete(lakehouse, "position = 2", "visits")
     (landing / "a.ndjson").rename(landing / ".hidden")  # what is left to replay is a reject
-    with crash_before_line(1, [bronze.Bronze.append]) as reached:
+    with crash_before_line(1, [bronze.Bronze.commit]) as reached:
         replay(visits, lakehouse)
     assert reached and len(quarantine_rows(lakehouse)) == 1
     replay(visits, lakehouse)

@@ -108,16 +108,16 @@ def at_commit(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
     """Do something just before the n-th batch of the test is committed to bronze."""
 
     def arrange(number: int, act: Callable[[], None]) -> list[int]:
-        real = bronze.Bronze.append
+        real = bronze.Bronze.commit
         seen: list[int] = []
 
-        def append(*arguments: Any) -> None:
+        def commit(*arguments: Any) -> None:
             seen.append(len(seen) + 1)
             if len(seen) == number:
                 act()
             real(*arguments)
 
-        monkeypatch.setattr(bronze.Bronze, "append", append)
+        monkeypatch.setattr(bronze.Bronze, "commit", commit)
         return seen
 
     return arrange
