@@ -179,7 +179,7 @@ where batch._unusable like 'no % for this table' and kept.model is null
         {%- set definition = realtime_insights._cdc_definition(model.config.meta.cdc, types['_sequence']) -%}
         {%- if definition != state.definition -%}
             insert into {{ realtime_insights.run_state_relation('cdc_tables') }} values (
-                '{{ model.unique_id }}', '{{ definition | replace("'", "''") }}', {{ state.run_number }}
+                '{{ model.unique_id }}', {{ realtime_insights.text_literal(definition) }}, {{ state.run_number }}
             )
         {%- endif -%}
     {%- endif -%}

@@ -51,8 +51,7 @@
 
 {% macro _is_key(key) -%}
     {%- for name, value in key.items() -%}
-        {{ ' and ' if not loop.first }}cast({{ adapter.quote(name) }} as {{ dbt.type_string() }}) = '
-        {{- value | string | replace('\\', '\\\\' if target.type != 'duckdb' else '\\') | replace("'", "''") }}'
+        {{ ' and ' if not loop.first }}cast({{ adapter.quote(name) }} as {{ dbt.type_string() }}) = {{ realtime_insights.text_literal(value) }}
     {%- endfor -%}
 {%- endmacro %}
 

@@ -170,7 +170,8 @@ def test_row_03_a_change_without_sequence_is_kept_with_its_reason(lab: Lab) -> N
 def test_row_05_several_sequence_columns_are_compared_in_order(lab: Lab) -> None:
     assert values(lab.current("current_two_sequences", "sequences_5", 3)) == ["a", "a", "c"]
     assert lab.builder.query(
-        "select v, valid_from.seq, valid_from.seq_2, valid_to.seq, valid_to.seq_2"
+        "select v, valid_from.seq as a, valid_from.seq_2 as b, valid_to.seq as c,"
+        " valid_to.seq_2 as d"
         " from cdc.history_two_sequences where stream = 'sequences_5' and _is_version order by 2, 3"
     ) == [("b", 1, 1, 1, 2), ("a", 1, 2, 2, 0), ("c", 2, 0, None, None)]
 

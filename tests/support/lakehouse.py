@@ -127,6 +127,7 @@ class Lakehouse:
             "DBT_PROFILES_DIR": str(self.path),
             "DBT_TARGET_PATH": str(self.path / "target"),
             "DBT_LOG_PATH": str(self.path / "logs"),
+            "DBT_LOG_LEVEL_FILE": "none",
             **self.variables,
         }
         before = {name: os.environ.get(name) for name in settings}

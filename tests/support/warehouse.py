@@ -20,6 +20,7 @@ is session-scoped; a catalog is empty when it is made, and nobody else uses it.
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -40,6 +41,9 @@ import pytest
 from tests.support.apache_spark import apache_spark
 from tests.support.components import UnavailableError, fetch
 from tests.support.lakehouse import Lakehouse
+
+# The connector logs every packet there, whatever the level asked for.
+logging.getLogger("databricks.sql.unsafe").setLevel(logging.WARNING)
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = PROJECT / ".venv-warehouse"
