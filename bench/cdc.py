@@ -37,7 +37,8 @@ from bench.cdc_data import COLUMNS, TAIL, Stream
 PROJECT = common.BENCH / "cdc_project"
 ENVIRONMENT = common.BENCH.parent / ".venv-bench"
 PEERS = {
-    "polars": ("polars==1.39.3",),
+    "polars": ("polars==2.1.0", "deltalake==1.6.6"),
+    "spark": ("pyspark==4.2.0",),
 }
 BATCH_ROWS = 100_000
 SMALL_BATCHES = (20, 50_000)
@@ -50,10 +51,10 @@ NAMES = {
 
 
 class Took(NamedTuple):
-    """Wall-clock and processor time of the work; wall-clock time with dbt's start, in seconds."""
+    """Wall-clock and processor time of the work; wall-clock time with the start, in seconds."""
 
     seconds: float
-    cpu_seconds: float
+    cpu_seconds: float | None
     whole_seconds: float
 
 
@@ -119,7 +120,8 @@ class Lakehouse:
             whole = time.perf_counter() - began
         if not done.success:
             raise RuntimeError(f"{model}: {done.exception or done.result}")
-        (node,) = (r for r in done.result if r.node.name == model)  # type: ignore[union-attr] # of a run
+        results: Any = done.result
+        (node,) = (r for r in results if r.node.name == model)
         return Took(node.execution_time, at["NodeFinished"] - at["NodeStart"], whole)
 
     def by_hand(self, name: str, statements: Sequence[str], batch: int = 0) -> Took:
@@ -186,7 +188,8 @@ def load_and_tail(
             result = lake.path / f"{peer}.parquet"
             took("full load", peer, run_peer(peer, base, result, scratch))
             if number == 0:
-                query = f"select {COLUMNS} from '{result}'"  # noqa: S608 - our own path
+                files = f"{result}/*.parquet" if result.is_dir() else result
+                query = f"select {COLUMNS} from '{files}'"  # noqa: S608 - our own path
                 wrong["full load", peer] = stream.differing(lake.database, query, stream.loaded)
         for job, end in (("full load", stream.loaded), ("tail", stream.records)):
             if job == "tail":
@@ -208,12 +211,15 @@ def summary(
     events: int, job: str, name: str, runs: Sequence[Took], wrong: Mapping[tuple[str, str], int]
 ) -> dict[str, Any]:
     """Return the medians of a contestant."""
-    seconds, cpu, whole = (statistics.median(values) for values in zip(*runs, strict=True))
+    seconds = statistics.median(run.seconds for run in runs)
+    whole = statistics.median(run.whole_seconds for run in runs)
+    known = [run.cpu_seconds for run in runs if run.cpu_seconds is not None]
+    cpu = statistics.median(known) if known else None
     return {
         **{"events": events, "job": job, "contestant": name},
         **{"median_seconds": seconds, "median_cpu_seconds": cpu, "median_whole_seconds": whole},
         **{"differ": wrong.get((job, name)), "seconds": [run.seconds for run in runs]},
-        "cpu_seconds": [run.cpu_seconds for run in runs],
+        "cpu_seconds": known,
     }
 
 
@@ -255,11 +261,10 @@ def install(peers: Sequence[str]) -> None:
 
 
 def run_peer(peer: str, bronze: Path, result: Path, scratch: Path) -> Took:
-    """Run a peer's script, which prints the wall-clock and processor seconds of its work."""
+    """Run a peer's script, which prints the seconds of its work."""
     script = common.BENCH / "peers" / f"cdc_{peer}.py"
     done = common.run([ENVIRONMENT / "bin" / "python", script, bronze, result], scratch)
-    seconds, cpu = map(float, done.output.split()[-2:])
-    return Took(seconds, cpu, done.seconds)
+    return Took(float(done.output.split()[-1]), None, done.seconds)
 
 
 # --- what is promised -----------------------------------------------------------------------------
@@ -276,6 +281,7 @@ def targets(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, floa
         )
         return float(found)
 
+    known = {(r["job"], r["contestant"], r["events"]) for r in results}
     sizes = sorted({result["events"] for result in results if result["job"] == "tail"})
     lines: list[tuple[str, float, float]] = []
     for size in sizes:
@@ -287,6 +293,11 @@ def targets(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, floa
         lines += [
             (f"full load, {size:,}: ours / better by hand", 1.2, state / best),
             (f"full load, {size:,}: ours / plain dbt", 0.2, state / plain),
+            *(
+                (f"full load, {size:,}: ours / {p}", most, state / of("full load", p, size))
+                for p, most in {"polars": 1.0, "spark": 0.2}.items()
+                if ("full load", p, size) in known
+            ),
             (f"full load, {size:,}: history / current", 2.5, history / state),
             (f"tail on {size:,}: seconds", 1.5, tail),
         ]
@@ -305,7 +316,8 @@ def targets(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, floa
 
 def as_row(result: Mapping[str, Any]) -> list[object]:
     """Return what is printed of a result."""
-    times = (f"{result[f'median_{k}']:.2f}" for k in ("seconds", "cpu_seconds", "whole_seconds"))
+    found = (result[f"median_{k}"] for k in ("seconds", "cpu_seconds", "whole_seconds"))
+    times = ("" if seconds is None else f"{seconds:.2f}" for seconds in found)
     place = f"{result['events']:,} {result['job']}: {result['contestant']}"
     differ = result["differ"]
     return [place, *times, f"{max(result['seconds']):.2f}", "" if differ is None else differ]
@@ -338,7 +350,7 @@ def main() -> None:
     )
     common.finish(
         "cdc",
-        before | versions | {package: "" for peer in peers for package in PEERS[peer]},
+        before | versions | dict(p.split("==") for peer in peers for p in PEERS[peer]),
         {"runs": options.runs, "results": results, "targets": found},
     )
 

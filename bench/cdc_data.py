@@ -7,25 +7,12 @@ is computed from the drawn events, which no contestant sees: they read text.
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
+
+from ingestion.records import BRONZE_SCHEMA
 
 TAIL = 10_000
 COLUMNS = "id, name, email, region, status, amount, created_at, updated_at"
-
-_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("partition", pa.int32()),
-        ("position", pa.int64()),
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("headers", pa.map_(pa.string(), pa.string())),
-        ("source_timestamp", pa.timestamp("us", "UTC")),
-        ("ingested_at", pa.timestamp("us", "UTC")),
-        ("batch_id", pa.int64()),
-    ]
-)
 
 # $events events over a tenth as many keys; 5 % deletes.
 _EVENTS = """
@@ -144,12 +131,12 @@ class Stream:
         """Append the records from `first` to before `end` as batches after the newest."""
         table.mkdir(parents=True, exist_ok=True)
         if not DeltaTable.is_deltatable(str(table)):
-            DeltaTable.create(str(table), _SCHEMA)
+            DeltaTable.create(str(table), BRONZE_SCHEMA)
         batch = DeltaTable(str(table)).version()
         for start in range(first, end, batch_rows):
             batch += 1
             window = {"first": start, "end": min(start + batch_rows, end), "batch": batch}
-            rows = self._database.execute(_RECORDS, window).to_arrow_table().cast(_SCHEMA)
+            rows = self._database.execute(_RECORDS, window).to_arrow_table().cast(BRONZE_SCHEMA)
             write_deltalake(str(table), rows, mode="append")
 
     def differing(self, database: Path, query: str, end: int, *, history: bool = False) -> int:
