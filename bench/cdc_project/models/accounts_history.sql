@@ -1,0 +1,1 @@
+{{ cdc_history(changes=ref('stg_accounts'), keys=['id']) }}

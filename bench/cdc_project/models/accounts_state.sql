@@ -1,0 +1,1 @@
+{{ cdc_current(changes=ref('stg_accounts'), keys=['id']) }}
