@@ -20,7 +20,9 @@
 {%- set cdc = model.config.meta.cdc -%}
 {%- set keys = realtime_insights._quoted(cdc['keys']) -%}
 {%- set batch = realtime_insights.cdc_batch_relation() -%}
-{%- set run_number = realtime_insights._run_state().run_number -%}
+{%- set state = realtime_insights._run_state() -%}
+{%- set run_number = state.run_number -%}
+{%- set is_built_whole = not state.read or should_full_refresh() -%}
 insert into {{ realtime_insights.run_state_relation('cdc_log') }}
 with
 
@@ -50,6 +52,8 @@ written as (
             select 1 from usable
             where state._source = usable._source and state.batch_id = usable.batch_id
         )
+    {%- elif is_built_whole and not cdc.truncate_when %}
+    {#- Nothing stood: every row is one of this batch. -#}
     {%- else %}
     inner join usable
         on

@@ -259,12 +259,11 @@ WRONG = {
         "columns=['v'], snapshots=ref('stg_snapshots')",
         "option changes: a table is made of changes or of snapshots",
     ),
-    "row_04_no_order": ("columns=['v'], sequence='tags'", "option sequence: tags is of type MAP"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_row_01_row_04_row_23_a_wrong_option_is_an_error_that_names_it_and_the_fix(
+def test_row_01_row_23_a_wrong_option_is_an_error_that_names_it_and_the_fix(
     wrong: str, on_duckdb: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
     options, said = WRONG[wrong]
@@ -273,6 +272,15 @@ def test_row_01_row_04_row_23_a_wrong_option_is_an_error_that_names_it_and_the_f
     message = refused(on_duckdb)
     assert "model own" in message and "Fix: " in message
     assert said.lower() in message.lower()
+
+
+def test_row_04_a_sequence_that_has_no_order_is_refused(
+    builder: Builder, own_model: Callable[[Builder, str], None]
+) -> None:
+    own_model(builder, MODEL.format(kind="current", options="columns=['v'], sequence='tags'"))
+    land(builder, "u(a)@1", batch_id=1)
+    message = refused(builder)
+    assert "option sequence: tags is of type map" in message.lower() and "Fix: " in message
 
 
 def test_row_22_a_history_refuses_truncates(
@@ -344,13 +352,13 @@ def test_row_47_a_table_that_exists_is_not_written_with_another_meaning(
 
 
 def test_row_47_tracked_columns_of_a_history_do_not_change(
-    on_duckdb: Builder, own_model: Callable[[Builder, str], None]
+    builder: Builder, own_model: Callable[[Builder, str], None]
 ) -> None:
-    own_model(on_duckdb, MODEL.format(kind="history", options="columns=['v', 'w'], track=['v']"))
-    land(on_duckdb, "u(a)@1", batch_id=1)
-    run(on_duckdb, "own")
-    own_model(on_duckdb, MODEL.format(kind="history", options="columns=['v', 'w'], track=['w']"))
-    assert "another track" in refused(on_duckdb)
+    own_model(builder, MODEL.format(kind="history", options="columns=['v', 'w'], track=['v']"))
+    land(builder, "u(a)@1", batch_id=1)
+    run(builder, "own")
+    own_model(builder, MODEL.format(kind="history", options="columns=['v', 'w'], track=['w']"))
+    assert "another track" in refused(builder)
 
 
 @pytest.mark.parametrize("kind", ["current", "history"])
