@@ -9,7 +9,7 @@
     none; a gap is never bridged.
 
     On an incremental run the keys that the new batches touch are computed anew from what the table
-    holds of them and the new changes; other keys are not touched.
+    holds of them and the new changes, and the rows that become others are written.
 
     track          list of the columns whose change starts a new version; default: all
     track_except   instead: all but these
@@ -241,7 +241,7 @@ periods as (
     from compared
 ),
 
-final as (
+computed as (
     select
         {%- for column in realtime_insights._quoted(columns) %}
         {{ column }},
@@ -262,6 +262,29 @@ final as (
         {%- endfor %}
         cast({{ batch.run_number }} as bigint) as _applied_run
     from periods
+),
+
+-- Of the keys that are computed anew only the rows that become others are written.
+final as (
+    select computed.*
+    from computed
+    {%- if is_incremental() %}
+    left join standing
+        on
+            {{ realtime_insights._same_keys(options['keys'], 'computed', 'standing') }}
+            and computed._sequence = standing._sequence
+    where
+        standing._sequence is null
+        or {{ realtime_insights._differs(batch, 'computed', 'standing') }}
+        {%- for column in realtime_insights._period_columns() + ['_is_version']
+                + realtime_insights._state_columns() if column not in ['_is_deleted', '_sequence'] %}
+        or computed.{{ column }} is distinct from standing.{{ column }}
+        {%- endfor %}
+        {%- for slot in batch.slots %}
+        or computed._has_{{ slot.name }} is distinct from {{ 'false' if slot.column in batch.new
+            else 'standing._has_' ~ slot.name }}
+        {%- endfor %}
+    {%- endif %}
 )
 
 select * from final
