@@ -3,6 +3,7 @@
     `cdc_history` use them. While a model is built they are written to a temporary table first: the
     JSON is parsed once, what reads them twice reads typed columns, and what became of every record
     can be counted. Elsewhere (`dbt compile`, `dbt show`, unit tests) the same SELECT stands inline.
+    Where no feed brought anything, and the table is what it was built as, there is no batch.
 
     Returns a dict:
         relation    what follows FROM
@@ -11,13 +12,16 @@
         slots       what a change may leave unset, see `_cdc_slots`
         vanished    columns that only the existing table has: dict of name to type
         run_number  number of the run, 0 where nothing is built
+        is_empty    true where there is nothing to apply
 
     Columns of the batch: keys, columns, `_has_<slot>`, the state columns of `_state_columns()`,
     `_is_truncate`, and `_unusable`: why a record is left out, or NULL.
 #}
 {% macro _cdc_batch(options) -%}
     {%- set inputs = options.changes or [options.snapshots] -%}
-    {%- set batch = {'columns': options.columns, 'types': {}, 'vanished': {}, 'run_number': 0} -%}
+    {%- set batch = {
+        'columns': options.columns, 'types': {}, 'vanished': {}, 'run_number': 0, 'is_empty': false,
+    } -%}
     {%- set keeps_values = options.partial or options.updated_columns
         or options.ignore_null_updates or options.ignore_null_updates_except is not none -%}
     {%- set input_columns = {} -%}
@@ -59,15 +63,24 @@
     {%- for relation in options.once if not is_incremental() or realtime_insights._once_feed(relation) not in state.read -%}
         {%- do once.append(relation) -%}
     {%- endfor -%}
+    {%- set window = realtime_insights.in_window(state) -%}
+    {%- if is_incremental() and window == '(false)' and not once
+            and realtime_insights._is_as_built(options, batch, state.definition) -%}
+        {%- do realtime_insights._notes().update({'nothing_new': true}) -%}
+        {%- do batch.update({'is_empty': true}) -%}
+        {{ return(batch) }}
+    {%- endif -%}
     {%- set relation = realtime_insights.cdc_batch_relation() -%}
     {%- do realtime_insights._create_batch(
-        relation, realtime_insights._cdc_batch_sql(options, batch, realtime_insights.in_window(state), once)
+        relation, realtime_insights._cdc_batch_sql(options, batch, window, once)
     ) -%}
     {%- do batch.update({'relation': relation, 'run_number': state.run_number}) -%}
     {%- for column in adapter.get_columns_in_relation(relation) -%}
         {%- do batch.types.update({column.name: column.dtype}) -%}
     {%- endfor -%}
-    {%- do realtime_insights._check_types(options, batch, state.definition) -%}
+    {%- set definition = realtime_insights._cdc_definition(options, batch.types['_sequence'], batch.columns) -%}
+    {%- do realtime_insights._notes().update({'definition': definition, 'back_fills': once | length > 0}) -%}
+    {%- do realtime_insights._check_types(options, batch, state.definition, definition) -%}
     {%- if options.snapshots is not none and is_incremental() -%}
         {%- do realtime_insights._check_snapshot_order(options, relation) -%}
     {%- endif -%}
@@ -80,6 +93,13 @@
         {%- do batch.update({'changes': derived}) -%}
     {%- endif -%}
     {{ return(batch) }}
+{%- endmacro %}
+
+{# True where the table was built with these options and columns. #}
+{% macro _is_as_built(options, batch, built_with) -%}
+    {%- if built_with is none -%} {{ return(false) }} {%- endif -%}
+    {%- set sequence_type = fromjson(built_with).sequence_type -%}
+    {{ return(built_with == realtime_insights._cdc_definition(options, sequence_type, batch.columns)) }}
 {%- endmacro %}
 
 {# One SELECT over all inputs of a table. #}
@@ -244,7 +264,7 @@
     Refuses, before anything is written, a sequence that cannot be ordered, a column whose type has
     changed, and a definition other than the one that the table was built with.
 #}
-{% macro _check_types(options, batch, built_with) -%}
+{% macro _check_types(options, batch, built_with, definition) -%}
     {%- set unordered = ['map', 'json', 'variant', 'union', 'object'] -%}
     {%- if batch.types['_sequence'].split('(')[0].split('<')[0].strip() | lower in unordered -%}
         {%- do realtime_insights._refuse(
@@ -253,12 +273,12 @@
         ) -%}
     {%- endif -%}
     {%- if is_incremental() -%}
-        {%- set definition = realtime_insights._cdc_definition(options, batch.types['_sequence']) -%}
         {%- if built_with is not none -%}
             {%- do realtime_insights._check_definition(built_with, definition) -%}
         {%- endif -%}
         {%- set own = options['keys'] + batch.columns -%}
-        {%- for column in adapter.get_columns_in_relation(this) -%}
+        {%- set standing = adapter.get_columns_in_relation(this) -%}
+        {%- for column in standing -%}
             {%- if column.name in own and batch.types[column.name] | lower != column.dtype | lower -%}
                 {%- do exceptions.raise_compiler_error(
                     'model ' ~ model.name ~ ': column ' ~ column.name ~ ' is now of type ' ~ batch.types[column.name]
@@ -270,8 +290,7 @@
                 {%- do batch.vanished.update({column.name: column.dtype}) -%}
             {%- endif -%}
         {%- endfor -%}
-        {%- set standing = adapter.get_columns_in_relation(this) | map(attribute='name') | list -%}
-        {%- do batch.update({'new': own | reject('in', standing) | list}) -%}
+        {%- do batch.update({'new': own | reject('in', standing | map(attribute='name') | list) | list}) -%}
     {%- endif -%}
 {%- endmacro %}
 

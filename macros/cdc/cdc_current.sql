@@ -44,7 +44,9 @@
     {{- realtime_insights._cdc_config(options, unique_key=options['keys']) -}}
     {%- if execute -%}
         {%- set batch = realtime_insights._cdc_batch(options) -%}
-        {%- if batch.slots -%}
+        {%- if batch.is_empty -%}
+            select * from {{ this }} where false
+        {%- elif batch.slots -%}
             {{ realtime_insights._cdc_current_partial(options, batch) }}
         {%- else -%}
             {{ realtime_insights._cdc_current_whole(options, batch) }}

@@ -33,7 +33,12 @@
     }, kwargs.keys()) -%}
     {{- realtime_insights._cdc_config(options, unique_key=options['keys'] + ['_sequence']) -}}
     {%- if execute -%}
-        {{- realtime_insights._cdc_history(options, realtime_insights._cdc_batch(options)) -}}
+        {%- set batch = realtime_insights._cdc_batch(options) -%}
+        {%- if batch.is_empty -%}
+            select * from {{ this }} where false
+        {%- else -%}
+            {{ realtime_insights._cdc_history(options, batch) }}
+        {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 

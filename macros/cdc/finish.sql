@@ -22,6 +22,12 @@
 {%- set batch = realtime_insights.cdc_batch_relation() -%}
 {%- set state = realtime_insights._run_state() -%}
 {%- set run_number = state.run_number -%}
+{%- if realtime_insights._notes().get('nothing_new') -%}
+insert into {{ realtime_insights.run_state_relation('cdc_log') }} values (
+    {{ run_number }}, '{{ invocation_id }}', '{{ model.name }}', 'success', 0, 0, 0, 0, 0, 0, 0, 0,
+    {{ realtime_insights.utc_now() }}
+)
+{%- else -%}
 {%- set is_built_whole = not state.read or should_full_refresh() -%}
 insert into {{ realtime_insights.run_state_relation('cdc_log') }}
 with
@@ -144,11 +150,12 @@ select
     {{ realtime_insights.utc_now() }} as recorded_at
 from counted
 {%- endif -%}
+{%- endif -%}
 {%- endmacro %}
 
 {# Keeps, with the reason, the changes that this table alone cannot use; staging knows the others. #}
 {% macro keep_unusable_changes() -%}
-{%- if execute -%}
+{%- if execute and not realtime_insights._notes().get('nothing_new') -%}
 insert into {{ realtime_insights.run_state_relation('cdc_unusable') }}
 select
     '{{ model.name }}' as model,
@@ -176,11 +183,7 @@ where batch._unusable like 'no % for this table' and kept.model is null
 {% macro record_definition() -%}
     {%- if execute -%}
         {%- set state = realtime_insights._run_state() -%}
-        {%- set types = {} -%}
-        {%- for column in adapter.get_columns_in_relation(realtime_insights.cdc_batch_relation()) -%}
-            {%- do types.update({column.name: column.dtype}) -%}
-        {%- endfor -%}
-        {%- set definition = realtime_insights._cdc_definition(model.config.meta.cdc, types['_sequence']) -%}
+        {%- set definition = realtime_insights._notes().get('definition', state.definition) -%}
         {%- if definition != state.definition -%}
             insert into {{ realtime_insights.run_state_relation('cdc_tables') }} values (
                 '{{ model.unique_id }}', {{ realtime_insights.text_literal(definition) }}, {{ state.run_number }}
@@ -191,7 +194,7 @@ where batch._unusable like 'no % for this table' and kept.model is null
 
 {# The back-fills that this run applied are not applied again. #}
 {% macro record_back_fills() -%}
-    {%- if execute -%}
+    {%- if execute and realtime_insights._notes().get('back_fills') -%}
         insert into {{ realtime_insights.run_state_relation('cdc_watermarks') }}
         select distinct
             '{{ model.unique_id }}' as model,
@@ -207,7 +210,8 @@ where batch._unusable like 'no % for this table' and kept.model is null
 
 {% macro drop_batch(suffix) -%}
     {%- set cdc = model.config.meta.cdc -%}
-    {%- if execute and (suffix == '__batch' or cdc.is_snapshot or cdc.truncate_when) -%}
+    {%- if execute and not realtime_insights._notes().get('nothing_new')
+            and (suffix == '__batch' or cdc.is_snapshot or cdc.truncate_when) -%}
         drop table if exists {{ realtime_insights.cdc_batch_relation(suffix) }}
     {%- endif -%}
 {%- endmacro %}

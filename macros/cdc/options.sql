@@ -131,9 +131,9 @@
 
 {#
     What the table is, as text that is kept with it: a table that exists is not written with another
-    meaning. New and vanished columns are no change of meaning.
+    meaning. New and vanished columns are no change of meaning; `columns` says which were written last.
 #}
-{% macro _cdc_definition(options, sequence_type) -%}
+{% macro _cdc_definition(options, sequence_type, columns) -%}
     {{ return(tojson({
         'kind': options.kind,
         'keys': options['keys'],
@@ -141,6 +141,7 @@
         'sequence_type': sequence_type | lower,
         'track': options.get('track'),
         'track_except': options.get('track_except'),
+        'columns': columns,
         'keeps': {
             'partial': options.partial,
             'ignore_null_updates': options.ignore_null_updates,

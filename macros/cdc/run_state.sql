@@ -154,12 +154,23 @@
     {{ return(execute and flags.WHICH in ('build', 'run') and model.resource_type == 'model') }}
 {%- endmacro %}
 
+{# What the macros of one model tell one another during one run: a dict that they write into. -#}
+{% macro _notes() -%}
+    {%- set node = graph.nodes[model.unique_id] -%}
+    {%- if node.get('notes', {}).get('invocation_id') != invocation_id -%}
+        {%- do node.update({'notes': {'invocation_id': invocation_id}}) -%}
+    {%- endif -%}
+    {{ return(node.notes) }}
+{%- endmacro %}
+
 {#
     What is remembered about this model: `run_number` of this run, `marks` (feed to the newest batch
     of this run), `read` (feed to the newest batch read before), `first` (feed to the oldest batch of
-    the last full build) and `definition` (none if the table was never built).
+    the last full build) and `definition` (none if the table was never built). Asked for once a run.
 #}
 {% macro _run_state() -%}
+    {%- set notes = realtime_insights._notes() -%}
+    {%- if 'run_state' in notes -%} {{ return(notes.run_state) }} {%- endif -%}
     {%- set state = {'marks': {}, 'read': {}, 'first': {}, 'definition': none} -%}
     {%- set rows = run_query(
         "select 'mark' as what, feed, batch_id, run_number, cast(null as " ~ dbt.type_string()
@@ -183,6 +194,7 @@
             {%- do state.update({'definition': row[4]}) -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- do notes.update({'run_state': state}) -%}
     {{ return(state) }}
 {%- endmacro %}
 
@@ -247,9 +259,12 @@
     {{ return(oldest | int if oldest is not none else none) }}
 {%- endmacro %}
 
-{# Moves the watermarks of this model to the marks of this run: a post-hook. #}
+{#
+    Moves the watermarks of this model to the marks of this run: a post-hook. A table of changes that
+    nothing came for stays where it is.
+#}
 {% macro record_watermarks() -%}
-    {%- if execute -%}
+    {%- if execute and not realtime_insights._notes().get('nothing_new') -%}
         {%- set state = realtime_insights._run_state() -%}
         {%- set rows = [] -%}
         {%- for feed, node in realtime_insights.feeds_of(model).items() if feed in state.marks -%}

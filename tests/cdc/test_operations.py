@@ -165,6 +165,33 @@ def test_a_run_opens_only_the_files_of_new_batches_and_touches_only_their_keys(
     run(on_duckdb, "current", "history")
 
 
+def statements(builder: Builder, *models: str) -> dict[str, int]:
+    """Build models, and count what each of their nodes asked the engine."""
+    builder.variables.update(  # type: ignore[attr-defined]
+        DBT_LOG_LEVEL_FILE="debug", DBT_LOG_FORMAT_FILE="json"
+    )
+    log = Path(builder.path) / "logs" / "dbt.log"  # type: ignore[attr-defined]
+    log.unlink(missing_ok=True)
+    run(builder, *models)
+    lines = map(json.loads, log.read_text().splitlines())
+    asked = [line["data"].get("conn_name") for line in lines if line["info"]["name"] == "SQLQuery"]
+    return {model: asked.count(f"model.realtime_insights.{model}") for model in models}
+
+
+def test_a_table_asks_little_and_less_where_nothing_is_new(
+    engine: Engine, builder: Builder
+) -> None:
+    """Each statement is a round trip; 7 on the warehouse are the adapter's own look-ups."""
+    land(builder, "k=1:u(a)@1 k=2:u(b)@1", batch_id=1)
+    run(builder, "current", "history")
+    land(builder, "k=1:u(c)@2", batch_id=2)
+    for_a_batch = statements(builder, "current", "history")
+    for_nothing = statements(builder, "current", "history")
+    most = {"duckdb": (15, 9), "warehouse": (21, 15)}[engine.name]
+    assert 0 < max(for_a_batch.values()) <= most[0]
+    assert 0 < max(for_nothing.values()) <= most[1]
+
+
 def test_a_key_tells_its_story(builder: Builder, capsys: pytest.CaptureFixture[str]) -> None:
     land(builder, "u(a)@10 u(b)@30 k=2:u(x)@1", batch_id=1)
     run(builder, "current", "history")
