@@ -1,7 +1,10 @@
 """Late, duplicate, out-of-order and deleted records, in batches: the tables are always right."""
 
 import csv
+import hashlib
+import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,11 +25,14 @@ BATCHES = 3
 TABLES = (
     "silver.customers",
     "silver.customers_history",
+    "silver.accounts",
     "silver.card_transactions",
     "silver.checking_transactions",
     "silver.customer_patterns",
     "silver.customer_patterns_history",
     "silver.behavior_events",
+    "silver.clickstream_events",
+    "marts.customer_sessions",
     "marts.customer_engagement",
     "marts.customer_lifetime",
     "marts.customer_preferences",
@@ -57,16 +63,18 @@ class Stream:
         return [text for number, _, text in self.arrivals if number == batch]
 
 
-def disturbed(rng: random.Random, changes: list[tuple[Change, str]]) -> Stream:
+def disturbed(
+    rng: random.Random, changes: list[tuple[Change, str]], batches: int = BATCHES
+) -> Stream:
     """Spread changes over the batches: mostly in order, some late, some twice."""
     arrivals = []
     for place, (change, text) in enumerate(changes):
-        batch = 1 + place * BATCHES // len(changes)
+        batch = 1 + place * batches // len(changes)
         if rng.random() < 0.25:
-            batch = rng.randint(batch, BATCHES)
+            batch = rng.randint(batch, batches)
         arrivals.append((batch, change, text))
         if rng.random() < 0.15:
-            arrivals.append((rng.randint(batch, BATCHES), change, text))
+            arrivals.append((rng.randint(batch, batches), change, text))
     rng.shuffle(arrivals)
     return Stream(arrivals)
 
@@ -182,13 +190,85 @@ def pattern_stream(rng: random.Random, customers: int) -> Stream:
     return disturbed(rng, changes)
 
 
+def account_stream(rng: random.Random, customers: int) -> Stream:
+    changes = []
+    lsn = 200_000
+    for account in range(1, 2 * customers + 1):
+        moment = START
+        for _ in range(rng.randint(1, 5)):
+            lsn += rng.randint(1, 5)
+            moment += timedelta(hours=rng.randint(1, 500))
+            if rng.random() < 0.1:
+                changes.append(
+                    (
+                        Change(account, lsn, None, moment),
+                        envelope("d", {"account_id": account}, lsn, at_ms=micros(moment) // 1000),
+                    )
+                )
+                continue
+            row: dict[str, Any] = {
+                "account_id": account,
+                "customer_id": 1 + account % customers,
+                "account_type": ("checking", "savings", "card")[account % 3],
+                "currency": "USD",
+                "balance": str(Decimal(rng.randint(-300_000, 900_000)) / 100),
+                "opened_at": micros(START),
+                "updated_at": micros(moment),
+            }
+            text = envelope("u", row, lsn, at_ms=micros(moment) // 1000)
+            changes.append((Change(account, lsn, row, moment), text))
+    return disturbed(rng, changes)
+
+
+# Silences between two clicks, many of them within a millisecond of what ends a session.
+SILENCES = (
+    *(timedelta(seconds=seconds) for seconds in (0, 1, 7, 65, 600, 1500)),
+    *(timedelta(minutes=30, milliseconds=off) for off in (-1, 0, 0, 1)),
+    *(timedelta(hours=hours) for hours in (1, 20, 200)),
+)
+
+
+def click_stream(rng: random.Random, customers: int, batches: int = BATCHES) -> Stream:
+    """Clicks, some of them corrected (a later time under the same id), some of nobody, and some of
+    customers whom the bank does not know."""
+    changes = []
+    number = 0
+    for customer in (*range(1, customers + 3), None):
+        moment = START + timedelta(minutes=rng.randint(0, 90_000))
+        for _ in range(rng.randint(5, 40)):
+            number += 1
+            moment += rng.choice(SILENCES)
+            happened = moment
+            for _ in range(1 + (rng.random() < 0.1)):
+                place = rng.choice([None, (44.97781, -93.26505), (29.76043, -95.36987), (51.5, 0)])
+                row: dict[str, Any] = {
+                    "event_id": f"evt-{number}",
+                    "customer_id": customer,
+                    "page": rng.choice(["home", "cards", "loans", None]),
+                    "action": "view",
+                    "device": rng.choice(["ios", "web", None]),
+                    "latitude": place[0] if place else None,
+                    "longitude": place[1] if place else None,
+                    "occurred_at": happened,
+                }
+                text = json.dumps(
+                    row, default=lambda at: at.isoformat(timespec="milliseconds") + "Z"
+                )
+                sequence = int(happened.replace(tzinfo=UTC).timestamp() * 1000)
+                changes.append((Change(number, sequence, row, happened), text))
+                happened += rng.choice(SILENCES[1:])
+    return disturbed(rng, changes, batches)
+
+
 @dataclass
 class World:
-    """Three feeds, landed batch by batch."""
+    """The feeds, landed batch by batch."""
 
     customers: Stream
+    accounts: Stream
     transactions: Stream
     patterns: Stream
+    clicks: Stream
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +278,8 @@ def world() -> World:
         customers=customer_stream(rng, 40),
         transactions=transaction_stream(rng, 40, 900),
         patterns=pattern_stream(rng, 60),
+        accounts=account_stream(rng, 40),
+        clicks=click_stream(rng, 40),
     )
 
 
@@ -212,6 +294,34 @@ TERMS = oracle.Terms(
     programmes=seed("cash_back_programmes"),
     rates=seed("cash_back_rates"),
 )
+
+
+def assert_sessions_match(lakehouse: Lakehouse, clicks: Stream, batch: int) -> None:
+    """Compare the sessions with those of all clicks of `batch` batches, taken together."""
+    known = [key for (key,) in lakehouse.query("select customer_id from silver.customers")]
+    rows = oracle.current(clicks.upto(batch)).values()
+    boxes = seed("region_boxes")
+    assert sorted(
+        lakehouse.query(
+            "select session_id, customer_id, device, region, events, pages, entry_page, exit_page,"
+            " duration_seconds, started_at, ended_at from marts.customer_sessions"
+        )
+    ) == sorted(
+        (
+            hashlib.md5(f"{s.customer}|{s.clicks[0]['event_id']}".encode()).hexdigest(),  # noqa: S324 - an id
+            s.customer,
+            s.first("device"),
+            next(filter(None, (oracle.region(c, boxes) for c in s.clicks)), None),
+            len(s.clicks),
+            len({c["page"] for c in s.clicks} - {None}),
+            next((c["page"] for c in s.clicks if c["page"]), None),
+            next((c["page"] for c in reversed(s.clicks) if c["page"]), None),
+            (s.ended_at - s.started_at) // timedelta(seconds=1),
+            s.started_at,
+            s.ended_at,
+        )
+        for s in oracle.sessions(rows, known, timedelta(minutes=30))
+    )
 
 
 def assert_matches_oracle(lakehouse: Lakehouse, world: World, batch: int) -> None:
@@ -282,6 +392,8 @@ def assert_matches_oracle(lakehouse: Lakehouse, world: World, batch: int) -> Non
         )
     } == oracle.break_even(months)
 
+    assert_sessions_match(lakehouse, world.clicks, batch)
+
     patterns = world.patterns.upto(batch)
     online = {
         int(key): row["number_of_online_txns"] for key, row in oracle.current(patterns).items()
@@ -320,6 +432,8 @@ def in_batches(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         lakehouse.land("customers", world.customers.texts(batch), batch_id=batch)
         lakehouse.land("card_transactions", world.transactions.texts(batch), batch_id=batch)
         lakehouse.land("purchase_trends", world.patterns.texts(batch), batch_id=batch)
+        lakehouse.land("accounts", world.accounts.texts(batch), batch_id=batch)
+        lakehouse.land("clickstream", world.clicks.texts(batch), batch_id=batch)
         lakehouse.land("vendor_dining", [*vendors[: batch * 10], "{cut off"], batch_id=batch)
         lakehouse.dbt("build" if batch == BATCHES else "run")
         assert_matches_oracle(lakehouse, world, batch)
@@ -347,6 +461,22 @@ def test_three_batches_give_what_a_full_refresh_gives(
         assert rows == refreshed.query(query), table
         if table != "silver.checking_transactions":
             assert rows, f"{table} is empty: nothing was compared"
+
+
+def test_no_table_after_staging_knows_where_exactly_a_device_was(in_batches: Lakehouse) -> None:
+    columns = in_batches.query(
+        "select table_schema, table_name, column_name from information_schema.columns"
+        " where table_schema in ('silver', 'marts')"
+    )
+    places = re.compile(r"lat|latitude|lon|lng|longitude|coordinates?|geo\w*|\w*location")
+    assert [column for column in columns if places.fullmatch(column[2])] == []
+    # Nor does a value tell, under whatever name.
+    told = "where cast({} as varchar) like '%44.97781%' or cast({} as varchar) like '%93.26505%'"
+    for schema, table in {(schema, table) for schema, table, _ in columns}:
+        rows = f"from {schema}.{table} as held {told.format('held', 'held')}"
+        assert in_batches.query(f"select count(*) {rows}") == [(0,)], f"{schema}.{table}"
+    staged = f"from staging.stg_app__clickstream as held {told.format('held', 'held')}"
+    assert in_batches.query(f"select count(*) > 0 {staged}") == [(True,)]
 
 
 def test_a_batch_applied_again_changes_nothing(in_batches: Lakehouse) -> None:

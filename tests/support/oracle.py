@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -247,3 +247,55 @@ def break_even(months: Mapping[tuple[int, date], Month]) -> dict[int, tuple[Deci
             threshold = cents(fixed * spend / (margin * len(own))) if fixed > 0 else Decimal(0)
             result[customer] = (threshold, "above" if net >= 0 else "below")
     return result
+
+
+def region(row: Row, boxes: Iterable[Mapping[str, str]]) -> str | None:
+    """The region of a click's place; None without a place, `elsewhere` for one in no box."""
+    if row["latitude"] is None or row["longitude"] is None:
+        return None
+    for box in boxes:
+        inside = float(box["south_latitude"]) <= row["latitude"] < float(box["north_latitude"])
+        across = float(box["west_longitude"]) <= row["longitude"] < float(box["east_longitude"])
+        if inside and across:
+            return box["region"]
+    return "elsewhere"
+
+
+@dataclass
+class Session:
+    """Clicks of one customer without a long silence between them, in the order they happened."""
+
+    customer: int
+    clicks: list[Row]
+
+    def first(self, name: str) -> Any:
+        """The first value of a field that a click tells; None where none does."""
+        return next((click[name] for click in self.clicks if click[name] is not None), None)
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began, UTC."""
+        return self.clicks[0]["occurred_at"]  # type: ignore[no-any-return]  # a row's field
+
+    @property
+    def ended_at(self) -> datetime:
+        """When its last click happened, UTC."""
+        return self.clicks[-1]["occurred_at"]  # type: ignore[no-any-return]  # a row's field
+
+
+def sessions(clicks: Iterable[Row], customers: Iterable[int], gap: timedelta) -> list[Session]:
+    """The sessions of these customers, from their clicks in any order."""
+    found: list[Session] = []
+    known = set(customers)
+    own = [click for click in clicks if click["customer_id"] in known]
+    for click in sorted(own, key=lambda c: (c["customer_id"], c["occurred_at"], c["event_id"])):
+        last = found[-1] if found else None
+        if (
+            last
+            and last.customer == click["customer_id"]
+            and click["occurred_at"] - last.ended_at <= gap
+        ):
+            last.clicks.append(click)
+        else:
+            found.append(Session(click["customer_id"], [click]))
+    return found

@@ -13,6 +13,8 @@ import pytest
 
 from tests.models.test_batches import (
     BATCHES,
+    account_stream,
+    click_stream,
     customer_stream,
     pattern_stream,
     transaction_stream,
@@ -26,7 +28,7 @@ TABLES = sorted(
     for path in (PROJECT / "models" / schema).rglob("*.sql")
 )
 # Nothing of theirs is landed here.
-EMPTY = {"accounts", "checking_transactions", "loan_applications", "behavior_events"}
+EMPTY = {"checking_transactions", "loan_applications", "behavior_events"}
 
 
 @dataclass
@@ -48,6 +50,8 @@ def both(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "customers": customer_stream(rng, 40),
         "card_transactions": transaction_stream(rng, 40, 600),
         "purchase_trends": pattern_stream(rng, 60),
+        "accounts": account_stream(rng, 40),
+        "clickstream": click_stream(rng, 40),
     }
     visits = [
         f'{{"visit_id":"v{n}","customer_id":{n % 40},"cuisine":"thai","party_size":2,'
