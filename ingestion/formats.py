@@ -28,8 +28,8 @@ import pyarrow.csv as arrow_csv
 
 from ingestion import avro, parquet
 from ingestion.blocks import Objects, ahead, has_control, join_objects, read_objects
+from ingestion.checks import NOT_UTF8, malformed, missing_key
 from ingestion.config import FileOptions
-from ingestion.records import NOT_UTF8, malformed, missing_key
 from ingestion.streams import Source, open_text
 
 # A quoted field may span lines; a stray quote must not swallow the rest of the file.

@@ -28,6 +28,7 @@ from ingestion.bronze import (
     Tables,
     TopicPartition,
 )
+from ingestion.checks import ValueCheck
 from ingestion.config import Feed, KafkaOptions
 from ingestion.errors import ConflictError, FeedError
 from ingestion.messages import Handled, decode, open_decoder
@@ -39,7 +40,7 @@ from ingestion.places import (
     place_after,
     start_offset,
 )
-from ingestion.records import Reject, value_check
+from ingestion.records import Reject
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class KafkaSource:
     def __init__(self, feed: Feed, options: KafkaOptions) -> None:
         """Take the settings; nothing is connected before `check`."""
         self.feed, self.options = feed, options
-        self._check_value = value_check(feed.format, feed.key)
+        self._check_value = ValueCheck(feed.format, feed.key)
         self.decoder = open_decoder(feed, options)
         self._connected: Broker | None = None
         self._heard_at = self._look_at = 0.0

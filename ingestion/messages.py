@@ -7,13 +7,14 @@ import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from ingestion.bronze import TopicPartition
+from ingestion.checks import ValueCheck, are_utf8, check_text
 from ingestion.config import Feed, KafkaOptions
 from ingestion.errors import DecodeError
 from ingestion.records import (
     ROW_SCHEMA,
-    Check,
     Reject,
     as_text,
+    headers_array,
     text_headers,
     timestamps,
 )
@@ -36,7 +37,7 @@ def open_decoder(feed: Feed, options: KafkaOptions) -> "Decoder | None":
 
 def decode(
     messages: list[Any],
-    check: Check,
+    check: ValueCheck,
     handled: Handled,
     names: Mapping[TopicPartition, str],
     decoder: "Decoder | None" = None,
@@ -62,38 +63,38 @@ def decode(
                 headers[n] = [*schemas, *(raw or ())]
             except DecodeError as error:
                 reasons[n] = str(error)
-    for n, value in enumerate(values):
-        if value is not None and (reason := check(value)) is not None:
-            reasons.setdefault(n, reason)
-    for n, key in enumerate(keys):
-        if key is not None and not _is_utf8(key):
-            reasons.setdefault(n, "the key is not valid UTF-8")
+    key_column, value_column = pa.array(keys, pa.binary()), pa.array(values, pa.binary())
+    reasons = check.reasons(values, value_column) | reasons
+    if not are_utf8(key_column):
+        for n, key in enumerate(keys):
+            if key is not None and check_text(key) is not None:
+                reasons.setdefault(n, "the key is not valid UTF-8")
     sources = [message.topic() for message in messages]
+    partitions = [message.partition() for message in messages]
     if names:
-        at = zip(sources, [message.partition() for message in messages], strict=True)
-        sources = [names.get(TopicPartition(*each), each[0]) for each in at]
+        at = map(TopicPartition, sources, partitions)
+        sources = [names.get(each, each.topic) for each in at]
     encoded = () if decoder is None else decoder.encodings
     rejects = [_reject(messages[n], sources[n], reasons[n], encoded) for n in sorted(reasons)]
-    columns: list[list[Any]] = [
-        sources,
-        [message.partition() for message in messages],
-        [message.offset() for message in messages],
-        keys,
-        values,
-        [text_headers(found) if found else None for found in headers],
-        [_milliseconds(message) for message in messages],
+    columns: list[pa.Array[Any]] = [
+        pa.array(sources, pa.string()),
+        pa.array(partitions, pa.int32()),
+        pa.array([message.offset() for message in messages], pa.int64()),
+        key_column,
+        value_column,
+        headers_array([text_headers(found) if found else None for found in headers]),
+        timestamps([_milliseconds(message.timestamp()) for message in messages]),
     ]
     if reasons:
-        columns = [[x for n, x in enumerate(c) if n not in reasons] for c in columns]
-    arrays = [
-        *(pa.array(c, f.type) for c, f in zip(columns[:6], ROW_SCHEMA, strict=False)),
-        timestamps(columns[6]),
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), rejects
+        is_kept = pa.array([n not in reasons for n in range(len(messages))], pa.bool_())
+        columns = [column.filter(is_kept) for column in columns]
+    # What was not rejected is UTF-8.
+    columns[3:5] = [column.view(pa.string()) for column in columns[3:5]]
+    return pa.RecordBatch.from_arrays(columns, schema=ROW_SCHEMA), rejects
 
 
-def _milliseconds(message: Any) -> int | None:
-    kind, milliseconds = message.timestamp()
+def _milliseconds(timestamp: tuple[int, int]) -> int | None:
+    kind, milliseconds = timestamp
     return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
 
 
@@ -103,12 +104,4 @@ def _reject(message: Any, source: str, reason: str, encoded: Collection[str]) ->
     value, value_encoding = as_text(message.value(), "value", "value" in encoded)
     headers = [*text_headers(message.headers() or ()), *key_encoding, *value_encoding]
     address = source, message.partition(), message.offset()
-    return Reject(*address, key, value, headers, _milliseconds(message), reason)
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return Reject(*address, key, value, headers, _milliseconds(message.timestamp()), reason)

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
 from ingestion.bronze import MAX_CONFLICTS, Bronze, Clock, Tables, TopicPartition
+from ingestion.checks import Check, ValueCheck
 from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
 from ingestion.errors import ConfigError, ConflictError, DecodeError
 from ingestion.files import FileSource
@@ -33,10 +34,8 @@ from ingestion.options import environment, feeds_option, json_option, lakehouse_
 from ingestion.records import (
     REJECT_SCHEMA,
     ROW_SCHEMA,
-    Check,
     original_bytes,
     text_headers,
-    value_check,
 )
 from ingestion.replay import Address, Landing, addresses_of, alone, replay_files, where
 from ingestion.runner import describe
@@ -118,7 +117,7 @@ def replay(feed: Feed, lakehouse: Root, clock: Clock) -> Replay:
             if feed.format not in _CHECKED_AS:
                 return _read_again(source, tables, lakehouse)
             progress = stack.enter_context(source.between_batches(tables))
-        check = value_check(_CHECKED_AS[feed.format], feed.key)
+        check = ValueCheck(_CHECKED_AS[feed.format], feed.key)
         rejects = _rejects(feed.name, lakehouse)
         decoder = None
         if isinstance(feed.source, KafkaOptions):

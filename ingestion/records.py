@@ -1,18 +1,13 @@
-"""The shape of a landed record, and the rules that decide whether it is landed or rejected.
-
-Everything here is pure: bytes in, Arrow columns or a reason out. A reason never holds data of the
-record, at most the name of a field: reasons are counted, shown and logged.
-"""
+"""The shape of a landed record. Everything here is pure: bytes in, Arrow columns out."""
 
 # pyarrow's types take parameters for the type checker only, not when the module runs.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,11 +38,6 @@ REJECT_SCHEMA = pa.schema([*_ROW, *_REASON])
 BRONZE_SCHEMA = pa.schema([*_ROW, *_COMMIT])
 QUARANTINE_SCHEMA = pa.schema([*_ROW, *_COMMIT, *_FEED, *_REASON])
 
-DEBEZIUM_OPERATIONS = frozenset("cudrti")
-NOT_UTF8 = "the value is not valid UTF-8"
-
-# A check returns the reason for a rejection, or None for a record that is landed.
-Check = Callable[[bytes], str | None]
 Headers = list[tuple[str, str | None]]
 
 
@@ -64,86 +54,7 @@ class Reject(NamedTuple):
     reason: str
 
 
-# --- deciding -----------------------------------------------------------------------------------
-
-
-def value_check(value_format: str, key: Sequence[str]) -> Check:
-    """Return the check for a Kafka value format: json, debezium or text."""
-    fields = tuple(key)
-    if value_format == "text":
-        return check_text
-    if value_format == "json":
-        return lambda value: _check_json(value, fields)
-    if value_format == "debezium":
-        return lambda value: _check_debezium(value, fields)
-    raise ValueError(f"no check for format {value_format}")
-
-
-def check_text(value: bytes) -> str | None:
-    """Reject what is not UTF-8."""
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return NOT_UTF8
-    return None
-
-
-def malformed(value: bytes, error: orjson.JSONDecodeError) -> str:
-    """Say why a value could not be parsed, without its content and without a changing position."""
-    return check_text(value) or f"not valid JSON: {error.msg}"
-
-
-def missing_key(record: Mapping[str, Any], fields: Iterable[str]) -> str | None:
-    """Reject a record in which a key field is absent, null or an empty text."""
-    for field in fields:
-        value = record.get(field)
-        if value is None or value == "":
-            state = "missing" if field not in record else "null" if value is None else "empty"
-            return f"key field '{field}' is {state}"
-    return None
-
-
-def _check_json(value: bytes, fields: tuple[str, ...]) -> str | None:
-    try:
-        record = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        return malformed(value, error)
-    if not isinstance(record, dict):
-        return "not a JSON object"
-    return missing_key(record, fields)
-
-
-def _check_debezium(value: bytes, fields: tuple[str, ...]) -> str | None:
-    """Accept an envelope, bare or under `payload` (schemas.enable=true).
-
-    A truncate (op t) has no row; a delete has it in `before`, everything else in `after`.
-    """
-    try:
-        envelope = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        return malformed(value, error)
-    if not isinstance(envelope, dict):
-        return "not a JSON object"
-    if "payload" in envelope and "op" not in envelope:
-        envelope = envelope["payload"]
-    return _check_envelope(envelope, fields)
-
-
-def _check_envelope(envelope: object, fields: tuple[str, ...]) -> str | None:
-    if not isinstance(envelope, dict):
-        return "no change event: payload is not an object"
-    operation = envelope.get("op")
-    if operation is None:
-        return "no change event: op is missing"
-    if not isinstance(operation, str) or operation not in DEBEZIUM_OPERATIONS:
-        return "unknown op"
-    if operation == "t":
-        return None
-    image = "before" if operation == "d" else "after"
-    row = envelope.get(image)
-    if not isinstance(row, dict):
-        return f"no row image: {image} is missing for op {operation}"
-    return missing_key(row, fields)
+# --- bytes and texts ------------------------------------------------------------------------------
 
 
 def as_text(value: bytes | None, name: str, is_binary: bool = False) -> tuple[str | None, Headers]:

@@ -31,6 +31,7 @@ from ingestion.bronze import (
     Tables,
     TopicPartition,
 )
+from ingestion.checks import ValueCheck
 from ingestion.cli import set_up_logging
 from ingestion.config import Feed, KafkaOptions, load_feeds
 from ingestion.errors import ConfigError, ConflictError, FeedError
@@ -41,7 +42,7 @@ from ingestion.locations import Root, state_folder, wait_for_lock
 from ingestion.messages import decode
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.places import address_of, find_gap, first_key, identity_key, start_offset
-from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Reject, reject_rows, value_check
+from ingestion.records import REJECT_SCHEMA, ROW_SCHEMA, Reject, reject_rows
 from ingestion.runner import describe
 
 log = logging.getLogger(__name__)
@@ -297,7 +298,7 @@ def _replay_partition(
     at: TopicPartition, interval: Interval, source: KafkaSource, broker: Broker, landing: Landing
 ) -> None:
     """Read an interval of a partition, up to what the live feed has landed of it."""
-    bronze, check = landing.tables.bronze, value_check(source.feed.format, source.feed.key)
+    bronze, check = landing.tables.bronze, ValueCheck(source.feed.format, source.feed.key)
     address = address_of(at, bronze)
     landed = bronze.next_offset(address)
     if landed is None:
