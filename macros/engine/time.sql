@@ -85,3 +85,19 @@
 {% macro duckdb__utc_now() -%}
     {{ return("cast(get_current_timestamp() at time zone 'UTC' as timestamp)") }}
 {%- endmacro %}
+
+{# One row per day, column `date_day`, from the first to the last date, both inclusive. #}
+{% macro date_series(first, last) -%}
+    {{ return(adapter.dispatch('date_series', 'realtime_insights')(first, last)) }}
+{%- endmacro %}
+
+{# https://docs.databricks.com/aws/en/sql/language-manual/functions/sequence #}
+{% macro default__date_series(first, last) -%}
+    select explode(sequence(date '{{ first }}', date '{{ last }}', interval 1 day)) as date_day
+{%- endmacro %}
+
+{# https://duckdb.org/docs/stable/sql/functions/timestamp #}
+{% macro duckdb__date_series(first, last) -%}
+    select cast(unnest(generate_series(date '{{ first }}', date '{{ last }}', interval 1 day)) as date)
+        as date_day
+{%- endmacro %}

@@ -95,7 +95,13 @@ class Lakehouse:
             DeltaTable.create(str(path), schema)
 
     def land(
-        self, feed: str, values: Iterable[str | None], *, batch_id: int, source: str | None = None
+        self,
+        feed: str,
+        values: Iterable[str | None],
+        *,
+        batch_id: int,
+        source: str | None = None,
+        landed_at: datetime = LANDED_AT,
     ) -> None:
         """Append one batch of values to the bronze table of `feed`, in this order."""
         table = DeltaTable(str(self.path / "bronze" / feed))
@@ -108,8 +114,8 @@ class Lakehouse:
                 "key": None,
                 "value": value,
                 "headers": [],
-                "source_timestamp": LANDED_AT,
-                "ingested_at": LANDED_AT,
+                "source_timestamp": landed_at,
+                "ingested_at": landed_at,
                 "batch_id": batch_id,
             }
             for number, value in enumerate(values)
