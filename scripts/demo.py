@@ -35,6 +35,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 MARKER = ".demo"
 BANK = ("--customers", "400", "--days", "120")
 WAVES = 2
+CUSTOMER = (
+    "customer_id, full_name, total_balance_usd, segment, engagement_level as engagement,"
+    " engagement_trend as trend, top_preference as likes, cash_back_programme as programme,"
+    " net_to_date_usd, is_cash_back_loss as loses"
+)
 HEADLINES = {
     "customer_engagement": "customer_id",
     "customer_lifetime": "lifetime_days desc, customer_id",
@@ -164,6 +169,20 @@ def _summary(lakehouse: Path) -> None:
             "Rejected, and why",
             "select reason, stage, count(*) as feeds, sum(records) as records"
             " from observability.quarantine_summary group by all order by records desc, reason",
+        )
+        show(
+            "Segments: what customers do with their cards, and what to do about it",
+            "select segment, count(*) as customers, sum(spend_usd) as spend_90_days_usd,"
+            " (select min(meaning) from seeds.segment_rules r where r.segment = s.segment)"
+            " as meaning from marts.customer_segments s group by all"
+            " order by spend_90_days_usd desc",
+        )
+        show(
+            "Who brought the bank most, and who cost it most (marts.customer_360)",
+            f"select {CUSTOMER} from marts.customer_360"  # noqa: S608 - a constant
+            " qualify row_number() over (order by net_to_date_usd desc, customer_id) <= 3"
+            " or row_number() over (order by net_to_date_usd, customer_id) <= 3"
+            " order by net_to_date_usd desc, customer_id",
         )
         for mart, order in HEADLINES.items():
             show(f"marts.{mart}", f"select * from marts.{mart} order by {order} limit 5")  # noqa: S608 - constants above

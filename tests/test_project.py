@@ -47,6 +47,14 @@ def test_every_model_and_column_is_described() -> None:
     assert not described, "YAML describes models that do not exist"
 
 
+def test_one_mart_holds_personal_data_and_only_that_one() -> None:
+    holding = set()
+    for path in (PROJECT / "models" / "marts").rglob("*.sql"):
+        if re.search(r"full_name|email|birth_date", path.read_text()):
+            holding.add(path.stem)
+    assert holding == {"customer_360"}
+
+
 def test_readme_commands_are_run_by_ci_or_by_a_test() -> None:
     readme = (PROJECT / "README.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", readme, re.S)

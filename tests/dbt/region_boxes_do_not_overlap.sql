@@ -12,12 +12,12 @@ boxes as (
 
 select
     boxes.region,
-    others.region as other_region
+    other_boxes.region as other_region
 from boxes
-inner join boxes as others
+inner join boxes as other_boxes
     on
-        boxes.box_number < others.box_number
-        and boxes.south_latitude < others.north_latitude
-        and boxes.north_latitude > others.south_latitude
-        and boxes.west_longitude < others.east_longitude
-        and boxes.east_longitude > others.west_longitude
+        boxes.box_number < other_boxes.box_number
+        and boxes.south_latitude < other_boxes.north_latitude
+        and boxes.north_latitude > other_boxes.south_latitude
+        and boxes.west_longitude < other_boxes.east_longitude
+        and boxes.east_longitude > other_boxes.west_longitude

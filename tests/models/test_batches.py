@@ -35,6 +35,8 @@ TABLES = (
     "marts.customer_sessions",
     "marts.customer_engagement",
     "marts.customer_lifetime",
+    "marts.customer_segments",
+    "marts.customer_360",
     "marts.customer_preferences",
     "marts.cash_back_ledger",
     "marts.cash_back_monthly",
@@ -408,7 +410,10 @@ def assert_matches_oracle(lakehouse: Lakehouse, world: World, batch: int) -> Non
     for version in oracle.history(patterns):
         rows.setdefault(version.key, []).append(version.row)
     assert dict(
-        lakehouse.query("select customer_id, lifetime_days from marts.customer_lifetime")
+        lakehouse.query(
+            "select customer_id, lifetime_days from marts.customer_lifetime"
+            " where lifetime_days is not null"
+        )
     ) == {
         key: (
             datetime.fromtimestamp(max(r["datetime_updated"] for r in own) / 1e3, UTC).date()
