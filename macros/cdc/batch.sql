@@ -49,6 +49,7 @@
         {%- endfor -%}
         {%- do batch.update({'columns': columns}) -%}
         {%- do realtime_insights._check_columns_exist(options, batch.columns) -%}
+        {%- do realtime_insights._check_subject(options.subject, options['keys'] + batch.columns) -%}
     {%- endif -%}
     {%- do batch.update({'slots': realtime_insights._cdc_slots(options, batch.columns, input_columns)}) -%}
 
@@ -91,6 +92,9 @@
             derived, 'with ' ~ realtime_insights._cdc_changes(options, batch) ~ ' select * from changes'
         ) -%}
         {%- do batch.update({'changes': derived}) -%}
+    {%- endif -%}
+    {%- if options.subject is not none and not is_incremental() -%}
+        {%- do realtime_insights._note_whole_table(state.run_number) -%}
     {%- endif -%}
     {{ return(batch) }}
 {%- endmacro %}

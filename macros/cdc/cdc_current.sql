@@ -27,19 +27,21 @@
                 once beside the changes
     snapshots   instead of `changes`: staging relation of full extracts, whose version is `sequence`.
                 A key that is missing from the next version is deleted
+    subject     whose rows these are, for the marts: the column of the customer and, optionally, a
+                time whose month matters, e.g. {'customer': 'customer_id', 'at': 'transacted_at'}
 #}
 {% macro cdc_current(
     changes=none, keys=none, columns=none, except_columns=none, sequence='_sequence',
     delete_when='_is_deleted', truncate_when=none, partial=none,
     ignore_null_updates=false, ignore_null_updates_except=none, updated_columns=none,
-    once=none, snapshots=none
+    once=none, snapshots=none, subject=none
 ) -%}
     {%- set options = realtime_insights._cdc_options('current', {
         'changes': changes, 'keys': keys, 'columns': columns, 'except_columns': except_columns,
         'sequence': sequence, 'delete_when': delete_when, 'truncate_when': truncate_when,
         'partial': partial, 'ignore_null_updates': ignore_null_updates,
         'ignore_null_updates_except': ignore_null_updates_except,
-        'updated_columns': updated_columns, 'once': once, 'snapshots': snapshots,
+        'updated_columns': updated_columns, 'once': once, 'snapshots': snapshots, 'subject': subject,
     }, kwargs.keys()) -%}
     {{- realtime_insights._cdc_config(options, unique_key=options['keys']) -}}
     {%- if execute -%}

@@ -21,14 +21,14 @@
     changes=none, keys=none, columns=none, except_columns=none, sequence='_sequence',
     delete_when='_is_deleted', truncate_when=none, partial=none,
     ignore_null_updates=false, ignore_null_updates_except=none, updated_columns=none,
-    once=none, snapshots=none, track=none, track_except=none
+    once=none, snapshots=none, subject=none, track=none, track_except=none
 ) -%}
     {%- set options = realtime_insights._cdc_options('history', {
         'changes': changes, 'keys': keys, 'columns': columns, 'except_columns': except_columns,
         'sequence': sequence, 'delete_when': delete_when, 'truncate_when': truncate_when,
         'partial': partial, 'ignore_null_updates': ignore_null_updates,
         'ignore_null_updates_except': ignore_null_updates_except,
-        'updated_columns': updated_columns, 'once': once, 'snapshots': snapshots,
+        'updated_columns': updated_columns, 'once': once, 'snapshots': snapshots, 'subject': subject,
         'track': track, 'track_except': track_except,
     }, kwargs.keys()) -%}
     {{- realtime_insights._cdc_config(options, unique_key=options['keys'] + ['_sequence']) -}}

@@ -49,6 +49,7 @@
             {%- do realtime_insights._create_batch(
                 batch, realtime_insights._known_batch(changes, keys, columns)
             ) -%}
+            {%- if not is_incremental() -%} {%- do realtime_insights._note_whole_table(state.run_number) -%} {%- endif -%}
             {{- realtime_insights._cdc_known(batch, keys, columns, subject, state.run_number) -}}
         {%- endif -%}
     {%- endif -%}

@@ -102,6 +102,7 @@
 
     {%- if given.columns is not none -%}
         {%- do realtime_insights._check_columns_exist(options, options.columns) -%}
+        {%- do realtime_insights._check_subject(options.subject, options['keys'] + options.columns) -%}
     {%- endif -%}
     {{ return(options) }}
 {%- endmacro %}

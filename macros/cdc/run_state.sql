@@ -9,62 +9,100 @@
 
     Tables, in the schema `observability`:
 
+        runs            run_number, invocation_id, as_of_date (see the macro of this name), opened_at
         run_windows     run_number, invocation_id, feed, batch_id (newest then), opened_at
         cdc_watermarks  model, feed, batch_id (newest read), first_batch_id (of the last full build),
                         run_number, recorded_at; the greatest run_number counts
         cdc_tables      model, definition, run_number: what a table was built as
         cdc_log         one row per run and table; read the model `cdc_metrics`
         cdc_unusable    changes without key or sequence that a CDC table left out
+        changed_subjects, recomputations, seeds_loaded   see macros/cdc/subject.sql and macros/marts
 #}
 {% macro open_run() -%}
+    {%- if execute and flags.WHICH in ('build', 'run', 'seed') -%}
+        {%- do realtime_insights._create_run_state() -%}
+    {%- endif -%}
     {%- if execute and flags.WHICH in ('build', 'run') -%}
-        {%- set string = dbt.type_string() -%}
-        {%- set tables = {
-            'run_windows': 'run_number bigint, invocation_id ' ~ string ~ ', feed ' ~ string
-                ~ ', batch_id bigint, opened_at timestamp',
-            'cdc_watermarks': 'model ' ~ string ~ ', feed ' ~ string
-                ~ ', batch_id bigint, first_batch_id bigint, run_number bigint, recorded_at timestamp',
-            'cdc_tables': 'model ' ~ string ~ ', definition ' ~ string ~ ', run_number bigint',
-            'cdc_log': 'run_number bigint, invocation_id ' ~ string ~ ', model ' ~ string ~ ', status ' ~ string
-                ~ ', changes_read bigint, quarantined bigint, duplicates bigint, stale bigint'
-                ~ ', upserted bigint, deleted bigint, truncates bigint, cleared bigint, recorded_at timestamp',
-            'cdc_unusable': 'model ' ~ string ~ ', feed ' ~ string ~ ', batch_id bigint, source ' ~ string
-                ~ ', source_partition int, source_position bigint, reason ' ~ string
-                ~ ', run_number bigint, recorded_at timestamp',
-        } -%}
+        {%- set runs = realtime_insights.run_state_relation('runs') -%}
         {%- set windows = realtime_insights.run_state_relation('run_windows') -%}
-        {%- do adapter.create_schema(windows.without_identifier()) -%}
-        {%- for name, columns in tables.items() -%}
-            {%- do run_query(
-                'create table if not exists ' ~ realtime_insights.run_state_relation(name) ~ ' (' ~ columns ~ ')'
-            ) -%}
-        {%- endfor -%}
-
         {%- set known = {} -%}
-        {%- set last = run_query(
-            'select feed, max(batch_id), max(run_number) from ' ~ windows ~ ' group by feed'
-        ) -%}
-        {%- for row in last.rows -%} {%- do known.update({row[0]: row[1] | int}) -%} {%- endfor -%}
-        {%- set run_number = (last.rows | map(attribute=2) | map('int') | max or 0) + 1 if last.rows else 1 -%}
+        {%- set dates = [] -%}
+        {%- set run_numbers = [0] -%}
+        {%- for row in run_query(
+            'select feed, max(batch_id), max(run_number), cast(null as ' ~ dbt.type_string() ~ ') from ' ~ windows
+            ~ ' group by feed union all select null, null, max(run_number), cast(max(as_of_date) as '
+            ~ dbt.type_string() ~ ') from ' ~ runs
+        ).rows -%}
+            {%- if row[0] is not none -%} {%- do known.update({row[0]: row[1] | int}) -%} {%- endif -%}
+            {%- if row[2] is not none -%} {%- do run_numbers.append(row[2] | int) -%} {%- endif -%}
+            {%- if row[3] is not none -%} {%- do dates.append(row[3] | string) -%} {%- endif -%}
+        {%- endfor -%}
+        {%- set run_number = run_numbers | max + 1 -%}
 
         {%- set newest = realtime_insights._newest_batches(known) -%}
-        {%- if newest -%}
-            {%- set rows = [] -%}
-            {%- for feed, batch_id in newest.items() -%}
-                {%- do rows.append(
-                    '(' ~ run_number ~ ", '" ~ invocation_id ~ "', '" ~ feed ~ "', " ~ batch_id ~ ', '
-                    ~ realtime_insights.utc_now() ~ ')'
-                ) -%}
-            {%- endfor -%}
-            {%- do run_query('insert into ' ~ windows ~ ' values ' ~ rows | join(', ')) -%}
-        {%- endif -%}
+        {%- set rows = [] -%}
+        {%- for feed, batch in newest.items() -%}
+            {%- do rows.append(
+                '(' ~ run_number ~ ", '" ~ invocation_id ~ "', '" ~ feed ~ "', " ~ batch.batch_id ~ ', '
+                ~ realtime_insights.utc_now() ~ ')'
+            ) -%}
+            {%- if batch.date is not none -%} {%- do dates.append(batch.date | string) -%} {%- endif -%}
+        {%- endfor -%}
+        {%- if rows -%} {%- do run_query('insert into ' ~ windows ~ ' values ' ~ rows | join(', ')) -%} {%- endif -%}
+        {%- do run_query(
+            'insert into ' ~ runs ~ ' values (' ~ run_number ~ ", '" ~ invocation_id ~ "', "
+            ~ ("cast('" ~ dates | max ~ "' as date)" if dates else 'null') ~ ', ' ~ realtime_insights.utc_now() ~ ')'
+        ) -%}
         {%- if run_number % 100 == 0 -%} {%- do realtime_insights._forget_old_runs(run_number) -%} {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 
+{# Creates the tables of the run state that are not there yet. #}
+{% macro _create_run_state() -%}
+    {%- set string = dbt.type_string() -%}
+    {%- set tables = {
+        'runs': 'run_number bigint, invocation_id ' ~ string ~ ', as_of_date date, opened_at timestamp',
+        'changed_subjects': 'model ' ~ string ~ ', customer_id bigint, month date, run_number bigint, is_whole boolean',
+        'recomputations': 'model ' ~ string ~ ', run_number bigint, after_run bigint, reason ' ~ string
+            ~ ', definition ' ~ string ~ ', recorded_at timestamp',
+        'seeds_loaded': 'seed ' ~ string ~ ', contents ' ~ string ~ ', recorded_at timestamp',
+        'run_windows': 'run_number bigint, invocation_id ' ~ string ~ ', feed ' ~ string
+            ~ ', batch_id bigint, opened_at timestamp',
+        'cdc_watermarks': 'model ' ~ string ~ ', feed ' ~ string
+            ~ ', batch_id bigint, first_batch_id bigint, run_number bigint, recorded_at timestamp',
+        'cdc_tables': 'model ' ~ string ~ ', definition ' ~ string ~ ', run_number bigint',
+        'cdc_log': 'run_number bigint, invocation_id ' ~ string ~ ', model ' ~ string ~ ', status ' ~ string
+            ~ ', changes_read bigint, quarantined bigint, duplicates bigint, stale bigint'
+            ~ ', upserted bigint, deleted bigint, truncates bigint, cleared bigint, recorded_at timestamp',
+        'cdc_unusable': 'model ' ~ string ~ ', feed ' ~ string ~ ', batch_id bigint, source ' ~ string
+            ~ ', source_partition int, source_position bigint, reason ' ~ string
+            ~ ', run_number bigint, recorded_at timestamp',
+    } -%}
+    {%- do adapter.create_schema(realtime_insights.run_state_relation('runs').without_identifier()) -%}
+    {%- for name, columns in tables.items()
+            if not realtime_insights._is_there(realtime_insights.run_state_relation(name)) -%}
+        {%- do run_query(
+            'create table if not exists ' ~ realtime_insights.run_state_relation(name) ~ ' (' ~ columns ~ ')'
+        ) -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{# True where dbt knows that a table is there: a statement that changes nothing takes its time too. #}
+{% macro _is_there(relation) -%}
+    {{ return(adapter.dispatch('_is_there', 'realtime_insights')(relation)) }}
+{%- endmacro %}
+
+{% macro default___is_there(relation) -%}
+    {{ return(load_cached_relation(relation) is not none) }}
+{%- endmacro %}
+
+{# Here it takes none; and to ask dbt may open a transaction that nobody closes in a hook. #}
+{% macro duckdb___is_there(relation) -%} {{ return(false) }} {%- endmacro %}
+
 {#
-    The newest batch of every feed. Only files that may hold a batch as new as the newest known one
-    are read; where none is left, bronze was made anew and all of it is looked at.
+    The newest batch of every feed, and the newest date on which something is said to have been sent:
+    a dict of feed to `batch_id` and `date`. Only files that may hold a batch as new as the newest
+    known one are read; where none is left, bronze was made anew and all of it is looked at.
 #}
 {% macro _newest_batches(known) -%}
     {%- set feeds = [] -%}
@@ -78,14 +116,15 @@
             {%- set feed = realtime_insights._feed_of(node) -%}
             {%- set batch = realtime_insights._batch_of(node) -%}
             {%- do queries.append(
-                "select '" ~ feed ~ "' as feed, max(" ~ batch ~ ') as batch_id from '
+                "select '" ~ feed ~ "' as feed, max(" ~ batch ~ ') as batch_id, cast(cast(max('
+                ~ realtime_insights._sent_at(node) ~ ') as date) as ' ~ dbt.type_string() ~ ') as sent_on from '
                 ~ source(node.source_name, node.name)
                 ~ (' where ' ~ batch ~ ' >= ' ~ known.get(feed, 0) if pass == 'newest')
             ) -%}
         {%- endfor -%}
         {%- if queries -%}
             {%- for row in run_query(queries | join(' union all ')).rows if row[1] is not none or pass == 'all' -%}
-                {%- do newest.update({row[0]: (row[1] or 0) | int}) -%}
+                {%- do newest.update({row[0]: {'batch_id': (row[1] or 0) | int, 'date': row[2]}}) -%}
             {%- endfor -%}
         {%- endif -%}
     {%- endfor -%}
@@ -114,11 +153,27 @@
     {{ return('batch_id') }}
 {%- endmacro %}
 
+{# When a record was sent: never after it landed, whatever the clock of its source said. #}
+{% macro _sent_at(node) -%}
+    {%- set foreign = node.config.meta.get('feed') -%}
+    {{ return('cast(' ~ foreign.written_at ~ ' as timestamp)' if foreign else 'least(source_timestamp, ingested_at)') }}
+{%- endmacro %}
+
 {# Keeps of the run state what a later run can ask for. #}
 {% macro _forget_old_runs(run_number) -%}
     {%- set windows = realtime_insights.run_state_relation('run_windows') -%}
     {%- set watermarks = realtime_insights.run_state_relation('cdc_watermarks') -%}
-    {%- do run_query('delete from ' ~ windows ~ ' where run_number < ' ~ (run_number - 1000)) -%}
+    {%- set runs = realtime_insights.run_state_relation('runs') -%}
+    {%- set recomputations = realtime_insights.run_state_relation('recomputations') -%}
+    {%- for table in [windows, runs] -%}
+        {%- do run_query('delete from ' ~ table ~ ' where run_number < ' ~ (run_number - 1000)) -%}
+    {%- endfor -%}
+    {%- do realtime_insights._forget_old_subjects(run_number) -%}
+    {%- do run_query(
+        'delete from ' ~ recomputations ~ ' where run_number < ' ~ (run_number - 1000)
+        ~ ' and exists (select 1 from ' ~ recomputations ~ ' as later where later.model = ' ~ recomputations
+        ~ '.model and later.run_number > ' ~ recomputations ~ '.run_number)'
+    ) -%}
     {%- do run_query(
         'delete from ' ~ watermarks ~ ' where run_number < ' ~ (run_number - 1000)
         ~ ' and exists (select 1 from ' ~ watermarks ~ ' as later where later.model = ' ~ watermarks

@@ -5,6 +5,7 @@
     decided what is to be written, so nothing is compared here.
 #}
 {% macro get_incremental_cdc_sql(arg_dict) -%}
+    {%- do realtime_insights._note_subjects(arg_dict) -%}
     {{ return(adapter.dispatch('get_incremental_cdc_sql', 'realtime_insights')(arg_dict)) }}
 {%- endmacro %}
 

@@ -1,15 +1,20 @@
+{{ recomputed_by_customer(keys=['customer_id', 'category']) }}
+
 with
 
 card_transactions as (
     select * from {{ ref('card_transactions') }}
+    where {{ of_changed_customers() }}
 ),
 
 behavior_events as (
     select * from {{ ref('behavior_events') }}
+    where {{ of_changed_customers() }}
 ),
 
 patterns as (
     select * from {{ ref('customer_patterns') }}
+    where {{ of_changed_customers() }}
 ),
 
 merchant_categories as (

@@ -9,4 +9,5 @@
         'opened_at',
         'updated_at',
     ],
+    subject={'customer': 'customer_id'},
 ) }}

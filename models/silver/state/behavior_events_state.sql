@@ -13,4 +13,5 @@
         'spend_usd',
         'occurred_at',
     ],
+    subject={'customer': 'customer_id'},
 ) }}

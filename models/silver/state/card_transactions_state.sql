@@ -13,4 +13,5 @@
         'transacted_at',
         'updated_at',
     ],
+    subject={'customer': 'customer_id', 'at': 'transacted_at'},
 ) }}

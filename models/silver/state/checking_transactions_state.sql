@@ -11,4 +11,5 @@
         'transacted_at',
         'updated_at',
     ],
+    subject={'customer': 'customer_id', 'at': 'transacted_at'},
 ) }}

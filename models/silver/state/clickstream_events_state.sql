@@ -9,4 +9,5 @@
         'region',
         'occurred_at',
     ],
+    subject={'customer': 'customer_id'},
 ) }}

@@ -11,4 +11,5 @@
         'created_at',
         'updated_at',
     ],
+    subject={'customer': 'customer_id'},
 ) }}

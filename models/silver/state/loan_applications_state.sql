@@ -10,4 +10,5 @@
         'submitted_at',
         'updated_at',
     ],
+    subject={'customer': 'customer_id'},
 ) }}
