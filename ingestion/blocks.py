@@ -19,8 +19,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.checks import check_text
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Places = np.ndarray[Any, np.dtype[Any]]
 # So many blocks are worked on, or wait to be used.
 _AHEAD = 2
 
@@ -31,11 +34,12 @@ _NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:[eE][-+]?[0-9]{1,2})?"
 _SCALAR = f"(?:{_TEXT}|{_NUMBER}|true|false|null)"
 # What a key may be: no empty text, and all only as it would be written again.
 _KEY = r'(?:"[^"\\\x00-\x1f]+"|0|-?[1-9][0-9]{0,17})'
-_KEY_VALUE = rb': ?("[^"]*"|[-0-9]+)'
 # Neither quotes nor what stands between two texts: so a name is found where it is one, only.
 _PLAIN_NAME = re.compile(r"[\w .$@/-]*", re.ASCII)
 # A pattern of more names could grow beyond what its engine does at speed.
 _MAX_NAMES = 64
+# The value of a key, with its quotes and one byte more.
+_MAX_KEY = 64
 
 
 def ahead(
@@ -72,6 +76,80 @@ def has_control(block: bytes, but: bytes) -> bool:
     return low != count(block, {character for character in but if character < 32})
 
 
+def is_utf8(block: bytes) -> bool:
+    """Tell whether a block is a text."""
+    return block.isascii() or check_text(block) is None
+
+
+class Fields:
+    """Texts within a block, as many in each of its lines, in which nothing has to be escaped."""
+
+    def __init__(self, block: bytes, starts: _Places, ends: _Places) -> None:
+        """One row per line, one column per field."""
+        self._block, self._starts, self._ends = block, starts, ends
+        self.lines, self._count = starts.shape
+
+    def lengths(self, column: int) -> _Places:
+        """Return how long the texts of a column are."""
+        return self._ends[:, column] - self._starts[:, column]
+
+    def objects(
+        self, names: Sequence[str], columns: Sequence[int], quote: str = '"'
+    ) -> pa.Array[Any]:
+        """Return JSON objects of columns under names; `quote`: what stands around the texts."""
+        # One array of pieces: each text, and what lies between it and the next; then the constants.
+        between = [f"{quote},{name}:{quote}" for name in map(_quoted, names)]
+        constants = [f"{{{between[0][len(quote) + 1 :]}", *between[1:], f"{quote}}}"]
+        added = np.cumsum([0, *(len(text.encode()) for text in constants)])
+        places = np.column_stack((self._starts.ravel(), self._ends.ravel())).ravel()
+        offsets = np.concatenate((places, len(self._block) + added)).astype(np.int32)
+        pieces = _string_array(offsets, self._block + "".join(constants).encode())
+        # An object is some of them one after the other.
+        order = np.empty((self.lines, 2 * len(names) + 1), np.int32)
+        order[:, ::2] = len(places) + np.arange(len(names) + 1)
+        numbers = np.arange(0, len(places), 2, dtype=np.int32).reshape(self._starts.shape)
+        order[:, 1::2] = numbers[:, columns]
+        taken: list[Any] = pieces.take(pa.array(order.ravel(), pa.int32())).buffers()
+        ends = np.frombuffer(taken[1], np.int32)[: order.size + 1 : order.shape[1]]
+        return _string_array(ends.copy(), taken[2])
+
+
+def cut(block: bytes, delimiter: bytes, quote: bytes, count: int) -> Fields | None:
+    """Cut lines at each delimiter; None unless all have `count` fields.
+
+    `quote`: what all fields begin and end with, and none may hold; empty if none do.
+    """
+    content = np.frombuffer(block, np.uint8)
+    marks = np.flatnonzero((content == ord(delimiter)) | (content == ord("\n")))
+    if len(marks) % count:
+        return None
+    ends = marks.reshape(-1, count)
+    is_line_end = content[ends] == ord("\n")
+    if is_line_end[:, :-1].any() or not is_line_end[:, -1].all():
+        return None
+    starts = np.concatenate(([0], marks[:-1] + 1)).reshape(-1, count)
+    if quote:
+        is_quoted = (content[starts] == ord(quote)) & (content[ends - 1] == ord(quote))
+        if not (is_quoted & (ends - starts >= 2)).all():
+            return None
+        if np.count_nonzero(content == ord(quote)) != 2 * len(marks):
+            return None
+        starts, ends = starts + 1, ends - 1
+    return Fields(block, starts, ends)
+
+
+def _quoted(name: str) -> str:
+    return orjson.dumps(name).decode()
+
+
+def _string_array(offsets: _Places, text: object) -> pa.Array[Any]:
+    """Return texts that follow one another, which must be UTF-8."""
+    buffers: list[Any] = [pa.py_buffer(offsets.tobytes()), text]
+    if isinstance(text, bytes):
+        buffers[1] = pa.py_buffer(text)
+    return pa.StringArray.from_buffers(len(offsets) - 1, *buffers)
+
+
 class Objects(NamedTuple):
     """Lines that are JSON objects, their keys, and the names that all of them have."""
 
@@ -106,10 +184,44 @@ def read_objects(block: bytes, key: Sequence[str]) -> Objects | None:
     offsets = np.concatenate(([0], ends - np.arange(len(ends)))).astype(np.int32).tobytes()
     text = pa.py_buffer(block.replace(b"\n", b""))
     values = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), text)
-    found = [re.findall(f'"{re.escape(name)}"'.encode() + _KEY_VALUE, block) for name in key]
-    columns = [pa.array(texts, pa.binary()).cast(pa.string()) for texts in found]
-    keys = join_objects(key, columns, "") if key else pa.nulls(len(ends), pa.string())
+    keys: pa.Array[Any] = pa.nulls(len(ends), pa.string())
+    if key:
+        in_order = [name for name in record if name in key]
+        columns = [in_order.index(name) for name in key]
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        fields = _find(block, values, starts, in_order)
+        if fields is None:
+            return None
+        keys = fields.objects(key, columns, "")
     return Objects(values, keys, tuple(record))
+
+
+def _find(
+    block: bytes, lines: pa.StringArray, starts: _Places, names: Sequence[str]
+) -> Fields | None:
+    """Find the values of names, in their order, in lines that have been matched.
+
+    None if one is too long to be looked for here.
+    """
+    content = np.frombuffer(block + bytes(_MAX_KEY), np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(content, _MAX_KEY)
+    begins, ends = [], []
+    for name in names:
+        head = f'"{name}":'
+        # Only a name is followed by a colon, and none stands twice.
+        found: pa.Array[Any] = pc.find_substring(lines, pattern=head)
+        at = starts + np.asarray(found) + len(head)
+        at += content[at] == ord(" ")
+        window = windows[at]
+        is_text = window[:, 0] == ord('"')
+        is_end = window == ord('"')
+        is_end[:, 0] = False
+        is_end[~is_text] = np.isin(window[~is_text], list(b",}"))
+        if not is_end.any(axis=1).all():
+            return None
+        begins.append(at)
+        ends.append(at + is_end.argmax(axis=1) + is_text)
+    return Fields(block, np.column_stack(begins), np.column_stack(ends))
 
 
 def _pattern(value: object, key: Sequence[str], names: list[str]) -> str:
@@ -124,18 +236,3 @@ def _pattern(value: object, key: Sequence[str], names: list[str]) -> str:
         what = _KEY if name in key else _pattern(field, (), names)
         parts.append(f'"{re.escape(name)}": ?{what}')
     return r"\{" + ", ?".join(parts) + r"\}"
-
-
-def join_objects(
-    names: Sequence[str], columns: Sequence[pa.Array[Any]], quote: str = '"'
-) -> pa.Array[Any]:
-    """Return JSON objects of columns of texts in which nothing has to be escaped.
-
-    `quote`: what is to stand around the texts.
-    """
-    parts: list[Any] = []
-    for name, column in zip(names, columns, strict=True):
-        opener = f"{quote}," if parts else "{"
-        parts += [f"{opener}{orjson.dumps(name).decode()}:{quote}", column]
-    result: pa.Array[Any] = pc.binary_join_element_wise(*parts, quote + "}", "")
-    return result

@@ -23,11 +23,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as arrow_csv
 
 from ingestion import avro, parquet
-from ingestion.blocks import Objects, ahead, has_control, join_objects, read_objects
+from ingestion.blocks import Objects, ahead, cut, has_control, is_utf8, read_objects
 from ingestion.checks import NOT_UTF8, malformed, missing_key
 from ingestion.config import FileOptions
 from ingestion.streams import Source, open_text
@@ -464,9 +462,6 @@ class _CsvBlocks:
         self._names, self._dialect, self._key = names, dialect, key
         self._quote, self._delimiter = options.quote.encode(), options.delimiter.encode()
         self._key_columns = [names.index(name) for name in key]
-        # What is left of a line of quoted fields when only marks are left.
-        self._quoted_line = self._delimiter.join([self._quote * 2] * len(names)) + b"\n"
-        self._not_marks = bytes(set(range(256)) - set(self._quoted_line))
         # In a line that is only cut no text may hold what JSON or the dialect escapes.
         self._allowed = b"\n" + self._delimiter + self._quote
         self._escapes = {*b'"\\', *options.escape.encode()} - {*self._allowed}
@@ -479,43 +474,22 @@ class _CsvBlocks:
 
     def _read_plain(self, block: bytes) -> _Columns | None:
         """Read lines in which nothing has to be escaped, by cutting them at the delimiters."""
-        block = block.replace(b"\r\n", b"\n")
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
         if not self._may_be_plain or any(mark in block for mark in self._escapes):
             return None
-        if has_control(block, self._allowed):
+        if has_control(block, self._allowed) or not is_utf8(block):
             return None
-        if self._quote and self._quote in block:
-            if not block.endswith(b"\n"):
-                block += b"\n"
-            if not self._is_all_quoted(block):
-                return None
-            block = block.translate(None, self._quote)
-        try:
-            columns = _columns(block, self._delimiter, len(self._names))
-        except pa.ArrowInvalid:
+        if not block.endswith(b"\n"):
+            block += b"\n"
+        quote = self._quote if self._quote and self._quote in block else b""
+        fields = cut(block, self._delimiter, quote, len(self._names))
+        if fields is None or any((fields.lengths(i) == 0).any() for i in self._key_columns):
             return None
-        keys = [columns[i] for i in self._key_columns]
-        if any(pc.any(pc.equal(column, pa.scalar(""))).as_py() for column in keys):
-            return None
-        landed_keys = (
-            join_objects(self._key, keys) if keys else pa.nulls(len(columns[0]), pa.string())
-        )
-        return _Columns(join_objects(self._names, columns), landed_keys)
-
-    def _is_all_quoted(self, block: bytes) -> bool:
-        """Whether all fields are quoted, and none holds a mark: then no quote is needed."""
-        marks = block.translate(None, self._not_marks)
-        lines = len(marks) // len(self._quoted_line)
-        fields = lines * len(self._names)
-        quote = self._quote
-        # The marks are in order, and nothing stands between those outside of the quotes.
-        return (
-            marks == self._quoted_line * lines
-            and block.startswith(quote)
-            and block.endswith(quote + b"\n")
-            and block.count(quote + self._delimiter + quote) == fields - lines
-            and block.count(quote + b"\n" + quote) == lines - 1
-        )
+        keys: pa.Array[Any] = pa.nulls(fields.lines, pa.string())
+        if self._key:
+            keys = fields.objects(self._key, self._key_columns)
+        return _Columns(fields.objects(self._names, range(len(self._names))), keys)
 
     def _read_rows(self, block: bytes) -> _Columns | None:
         try:
@@ -534,22 +508,6 @@ class _CsvBlocks:
             return None
         values = [orjson.dumps(dict(zip(self._names, row, strict=True))) for row in rows]
         return _Columns(_texts(values), _texts(_key_texts(self._key, keys, len(rows))))
-
-
-def _columns(block: bytes, delimiter: bytes, count: int) -> list[pa.Array[Any]]:
-    """Cut lines without quotes into columns; ArrowInvalid if one has another number of them."""
-    names = [str(i) for i in range(count)]
-    table = arrow_csv.read_csv(
-        io.BytesIO(block),
-        read_options=arrow_csv.ReadOptions(
-            column_names=names, block_size=len(block) + 1, use_threads=False
-        ),
-        parse_options=arrow_csv.ParseOptions(
-            delimiter=delimiter.decode(), quote_char=False, double_quote=False
-        ),
-        convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-    )
-    return [column.combine_chunks() for column in table.columns]
 
 
 # --- JSON documents -----------------------------------------------------------------------------
