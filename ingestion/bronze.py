@@ -35,8 +35,8 @@ from ingestion.records import (
 Clock = Callable[[], datetime]
 
 # The rows of a batch are written in pieces of so much, each a row group.
-PIECE_BYTES = 32 * 1024 * 1024
-PIECE_ROWS = 128 * 1024
+PIECE_BYTES = 16 * 1024 * 1024
+PIECE_ROWS = 64 * 1024
 # Columns whose values repeat; to look for repetitions in the others would only take time.
 _REPEATED = [
     *("source", "partition", "source_timestamp", "ingested_at", "batch_id", "feed", "reason"),
@@ -63,7 +63,8 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-# Of a feed of files: the number of the ledger that planned the last batch. No topic is named so.
+# Of a feed of files, in both tables: the number of the ledger whose plans may be committed. No
+# topic is named so.
 LEDGER = TopicPartition("#ledger", 0)
 # How often records of a feed were replayed, in both tables: raised by every commit that does.
 REPLAY = TopicPartition("#replay", 0)
@@ -232,7 +233,26 @@ class _Table:
     def _rows(self, complete: Callable[[pa.RecordBatch], pa.RecordBatch]) -> Rows:
         return Rows(self.path, self._schema, self._statistics, complete)
 
-    def _commit(self, rows: Rows, transactions: Mapping[str, int]) -> None:
+    def claim(self, feed: str, owner: int) -> None:
+        """Let only one ledger's batches of a feed of files be committed from now on.
+
+        Raise ConflictError where another one has claimed the feed and this handle does not know it,
+        or under a higher number.
+        """
+        name = _offset_id(feed, LEDGER)
+        current = self.transaction(name) or 0
+        if current > owner:
+            raise ConflictError(f"{self.path}: another machine has claimed feed {feed}")
+        if current < owner or self._is_overtaken:
+            self._commit(None, {name: owner})
+
+    def _expect_owner(self, feed: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Refuse a batch of a ledger that has not claimed the feed, or has lost it to another."""
+        owner = offsets.get(LEDGER)
+        if owner is not None and self.transaction(_offset_id(feed, LEDGER)) != owner:
+            raise ConflictError(f"{self.path}: another machine has claimed feed {feed}")
+
+    def _commit(self, rows: Rows | None, transactions: Mapping[str, int]) -> None:
         """Append rows and set versions, in one commit or not at all.
 
         Delta itself accepts a version that goes backwards, so that is refused here.
@@ -247,7 +267,7 @@ class _Table:
             raise ConflictError(f"{self.path}: another process has committed")
         try:
             self._handle.create_write_transaction(
-                rows.finish(),
+                rows.finish() if rows else [],
                 "append",
                 self._handle.schema(),
                 commit_properties=CommitProperties(
@@ -264,7 +284,7 @@ class _Table:
 
     def _query(self, columns: str, where: str, rest: str = "") -> Iterator[dict[str, object]]:
         """Run a query over this table's rows, in bounded memory."""
-        # All texts in `where` are feed names or quoted by _literal.
+        # All texts in `where` are feed names or quoted by literal.
         sql = f"select {columns} from records where {where} {rest}"  # noqa: S608
         for batch in QueryBuilder().register("records", self._handle).execute(sql):
             yield from pa.record_batch(batch).to_pylist()
@@ -273,7 +293,7 @@ class _Table:
         self, columns: str, sources: Iterable[str], first: int, last: int, where: str = "true"
     ) -> Iterator[dict[str, object]]:
         """Yield columns of the rows of some sources between two positions, both included."""
-        names = ", ".join(map(_literal, sources))
+        names = ", ".join(map(literal, sources))
         among = f"source in ({names}) and position between {first} and {last}"
         return self._query(columns, f"{where} and {among}")
 
@@ -330,6 +350,7 @@ class Bronze(_Table):
             raise FeedError(
                 f"{self.path}: refusing batch {batch_id}, {self.batch_id} is already visible"
             )
+        self._expect_owner(self.feed, offsets)
         progress = {_offset_id(self.feed, at): offset for at, offset in offsets.items()}
         self._commit(rows, {f"ingest:{self.feed}": batch_id, **progress})
 
@@ -386,6 +407,7 @@ class Quarantine(_Table):
         A batch that is redone may be shorter than it was before a crash; what the table says of
         its progress is an upper bound, so it only ever grows.
         """
+        self._expect_owner(feed, offsets)
         transactions = {f"ingest:{feed}": max(batch_id, self.batch_id(feed))}
         for at, offset in offsets.items():
             transactions[_offset_id(feed, at)] = max(offset, self.next_offset(feed, at))
@@ -402,18 +424,25 @@ class Quarantine(_Table):
             return set()
         rows = self._query(
             "position",
-            f"feed = '{feed}' and source = {_literal(at.topic)}"
+            f"feed = '{feed}' and source = {literal(at.topic)}"
             f" and partition = {at.partition} and position >= {start}"
             + (" and key is null and value is null" if gaps else ""),
         )
         return {int(str(row["position"])) for row in rows}
 
-    def withdraw(self, feed: str, batch_id: int) -> int:
-        """Take out the rejects of a batch that never got into bronze; return their number."""
+    def withdraw(self, feed: str, batch_id: int, owner: int) -> int:
+        """Take out the rejects of a batch that never got into bronze; return their number.
+
+        `owner` has claimed the feed.
+        """
         if self.batch_id(feed) < batch_id:
             return 0
+        self._expect_owner(feed, {LEDGER: owner})
+        claim = CommitProperties(app_transactions=[Transaction(_offset_id(feed, LEDGER), owner)])
         try:
-            done = self._handle.delete(f"feed = '{feed}' and batch_id = {batch_id}")
+            done = self._handle.delete(
+                f"feed = '{feed}' and batch_id = {batch_id}", commit_properties=claim
+            )
         except CommitFailedError as error:
             raise ConflictError(f"{self.path}: {error}") from error
         return int(done["num_deleted_rows"] or 0)
@@ -450,6 +479,16 @@ class Tables:
         with closing(BatchInProgress(self, batch_id, offsets)) as batch:
             yield batch
             batch.commit()
+
+    def claim(self, owner: int, batch_id: int) -> int:
+        """Make a ledger the only one whose batches of a feed of files can be committed.
+
+        In this order: what another one has under way gets into bronze no more, then into quarantine
+        no more, and what it has there of the next batch is taken out. Return how much that was.
+        """
+        self.bronze.claim(self.bronze.feed, owner)
+        self.quarantine.claim(self.bronze.feed, owner)
+        return self.quarantine.withdraw(self.bronze.feed, batch_id, owner)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -547,5 +586,6 @@ def _offset_id(feed: str, at: TopicPartition) -> str:
     return f"ingest:{feed}:{at.topic}:{at.partition}"
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Return a text as one of SQL."""
     return "'" + text.replace("'", "''") + "'"

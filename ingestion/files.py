@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,6 @@ from ingestion.bronze import (
     BatchResult,
     Bronze,
     LandedFile,
-    Quarantine,
     Tables,
     TopicPartition,
 )
@@ -84,20 +83,37 @@ class FileSource:
 
         Raise FeedError when all is done if some file could not be read.
         """
-        with self._turn(tables) as ledger:
-            yield from self._land_unfinished(ledger, tables)
-            found = self._new_files(ledger, tables.clock())
+        found = yield from self._land_group(None, tables)
         for group in self._group(found):
-            # Between two batches others may land: a back-fill, a replay.
-            with self._turn(tables) as ledger:
-                yield from self._land_unfinished(ledger, tables)
-                if files := self._still_new(ledger, group):
-                    batch_id = tables.bronze.batch_id + 1
-                    ledger.plan(self.feed.name, batch_id, files)
-                    yield from self._land_plan(ledger, batch_id, tables)
+            # Between two batches others may land: a back-fill, a replay, another machine.
+            yield from self._land_group(group, tables)
         if self._faults:
             more = f" (and {len(self._faults) - 1} more)" if len(self._faults) > 1 else ""
             raise FeedError(f"not landed: {self._faults[0]}{more}")
+
+    def _land_group(
+        self, group: list[FileState] | None, tables: Tables
+    ) -> Generator[BatchResult, None, list[FileState]]:
+        """Land what is unfinished, and those of some files that are still new, as one batch.
+
+        Who was overtaken by another commit does it again. With None return the new files instead.
+        """
+        for conflict in range(1, MAX_CONFLICTS + 1):
+            try:
+                with self._turn(tables) as ledger:
+                    yield from self._land_unfinished(ledger, tables)
+                    if group is None:
+                        return self._new_files(ledger, tables.clock())
+                    if files := self._still_new(ledger, group):
+                        batch_id = tables.bronze.batch_id + 1
+                        ledger.plan(self.feed.name, batch_id, files)
+                        yield from self._land_plan(ledger, batch_id, tables)
+                break
+            except ConflictError as error:
+                if conflict == MAX_CONFLICTS:
+                    raise
+                log.info("feed %s: %s; doing the batch again", self.feed.name, error)
+        return []
 
     @contextmanager
     def between_batches(self, tables: Tables) -> Iterator[Mapping[TopicPartition, int]]:
@@ -111,10 +127,9 @@ class FileSource:
             for batch in self._land_unfinished(ledger, tables):
                 log.warning("feed %s: batch %d was unfinished, and is now", name, batch.batch_id)
             batch_id = tables.bronze.batch_id + 1
-            # The next plan would do so too: it must not meet rejects that are none of its own.
-            self._withdraw(batch_id, tables.quarantine)
+            owner = self._claim(ledger, batch_id, tables)
             ledger.rebuild(name, batch_id, ())
-            yield {LEDGER: ledger.owner_id(name) or 0}
+            yield {LEDGER: owner}
 
     def landed(
         self, max_batch_id: int, since: datetime | None, until: datetime | None
@@ -182,9 +197,14 @@ class FileSource:
         """
         name, bronze, quarantine = self.feed.name, tables.bronze, tables.quarantine
         last = bronze.next_offset(LEDGER)
-        if ledger.continues(name, last) and ledger.last_batch(name) >= bronze.batch_id:
+        highest = max(last or 0, quarantine.next_offset(name, LEDGER))
+        if (
+            ledger.continues(name, last)
+            and ledger.last_batch(name) >= bronze.batch_id
+            and (ledger.owner_id(name) or 0) >= highest
+        ):
             return
-        ledger.take_over(name, (last or 0) + 1 + secrets.randbelow(2**40), last)
+        ledger.take_over(name, highest + 1 + secrets.randbelow(2**40), last)
         if not bronze.batch_id:
             return
         log.warning(
@@ -279,44 +299,40 @@ class FileSource:
 
     def _land_plan(self, ledger: Ledger, batch_id: int, tables: Tables) -> Iterator[BatchResult]:
         """Land a plan; files that are not as planned are taken out, to be planned anew."""
-        conflicts = 0
         while files := ledger.files(self.feed.name, batch_id):
             owner = {LEDGER: ledger.owner_id(self.feed.name) or 0}
             try:
-                self._withdraw(batch_id, tables.quarantine)
                 with tables.batch(batch_id, owner) as batch:
                     columns = {file.path: self._read(file, batch) for file in files}
+                    # Not before it was read: another machine may land meanwhile.
+                    self._claim(ledger, batch_id, tables)
                 self._report_columns(ledger, batch_id, columns)
                 yield replace(batch.result, progress=len(files))
                 return
-            except ConflictError:
-                conflicts += 1
-                if conflicts >= MAX_CONFLICTS:
-                    raise
-                tables.refresh()
-                if tables.bronze.batch_id >= batch_id:
-                    raise FeedError(
-                        "another process landed this feed; the next run goes on"
-                    ) from None
             except FileUnusableError as error:
                 log.warning("feed %s: %s; not landed now", self.feed.name, error)
                 if error.is_fault:
                     self._faults.append(str(error))
                 ledger.unplan(self.feed.name, error.state)
 
-    def _withdraw(self, batch_id: int, quarantine: Quarantine) -> None:
-        """Take out what an earlier try of this batch rejected.
+    def _claim(self, ledger: Ledger, batch_id: int, tables: Tables) -> int:
+        """Make sure that no other machine commits; return the number under which this one does.
 
-        It may have ended between the two commits, with other settings, or with a file that has
-        changed since: everything is judged again.
+        What an earlier try of the batch rejected is taken out: it ended between the two commits,
+        here or on another machine, and everything is judged again.
         """
-        if withdrawn := quarantine.withdraw(self.feed.name, batch_id):
+        name = self.feed.name
+        owner = ledger.owner_id(name) or 0
+        if not ledger.continues(name, tables.bronze.next_offset(LEDGER)):
+            raise ConflictError("another machine has claimed the feed")
+        if withdrawn := tables.claim(owner, batch_id):
             log.warning(
                 "feed %s: batch %d was not completed; its %d rejected records are judged again",
-                self.feed.name,
+                name,
                 batch_id,
                 withdrawn,
             )
+        return owner
 
     def _report_columns(
         self, ledger: Ledger, batch_id: int, found: Mapping[str, tuple[str, ...]]

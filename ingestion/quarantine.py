@@ -9,8 +9,7 @@ batch that a run has not finished are left alone: the next run judges that batch
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
-from ingestion.bronze import MAX_CONFLICTS, Bronze, Clock, Tables, TopicPartition
+from ingestion.bronze import Bronze, Clock, Tables, TopicPartition, literal
 from ingestion.checks import Check, ValueCheck
-from ingestion.config import Feed, FileOptions, KafkaOptions, load_feeds
-from ingestion.errors import ConfigError, ConflictError, DecodeError
+from ingestion.config import Feed, KafkaOptions, load_feeds
+from ingestion.errors import ConfigError, DecodeError
 from ingestion.files import FileSource
 from ingestion.ledger import FileState
 from ingestion.locations import Root, state_folder, under
@@ -37,7 +35,17 @@ from ingestion.records import (
     original_bytes,
     text_headers,
 )
-from ingestion.replay import Address, Landing, addresses_of, alone, replay_files, where
+from ingestion.replay import (
+    COMMIT_ROWS,
+    Address,
+    Landing,
+    Turn,
+    addresses_of,
+    alone,
+    in_turn,
+    replay_files,
+    where,
+)
 from ingestion.runner import describe
 
 if TYPE_CHECKING:
@@ -107,34 +115,39 @@ def replay(feed: Feed, lakehouse: Root, clock: Clock) -> Replay:
     Raise FeedError while another replay of the feed is running on this machine.
     """
     state = state_folder(lakehouse)
-    with ExitStack() as stack:
-        stack.enter_context(alone(feed.name, state))
+    with alone(feed.name, state):
         tables = Tables(lakehouse, feed.name, clock)
-        progress: Mapping[TopicPartition, int] = {}
-        if isinstance(feed.source, FileOptions):
-            source = FileSource(feed, feed.source, state)
-            source.check()  # what was planned is landed first
-            if feed.format not in _CHECKED_AS:
-                return _read_again(source, tables, lakehouse)
-            progress = stack.enter_context(source.between_batches(tables))
-        check = ValueCheck(_CHECKED_AS[feed.format], feed.key)
-        rejects = _rejects(feed.name, lakehouse)
-        decoder = None
         if isinstance(feed.source, KafkaOptions):
+            if (decoder := open_decoder(feed, feed.source)) is not None:
+                decoder.check()
+            rejects = _rejects(feed.name, lakehouse)
             # Needs no lock: a batch under way is refused and redone.
             rejects = rejects.filter(_of_finished_batches(tables.bronze, rejects))
-            decoder = open_decoder(feed, feed.source)
-        if decoder is not None:
-            decoder.check()
-        return _replay(rejects, check, decoder, tables, lakehouse, progress)
+            landing = _Retry(tables, lambda: in_turn(tables), lakehouse, feed.source)
+            return _judge_again(feed, rejects, decoder, landing)
+        source = FileSource(feed, feed.source, state)
+        source.check()
+        landing = _Retry(tables, lambda: source.between_batches(tables), lakehouse)
+        with source.between_batches(tables):  # what was planned is landed first
+            rejects = _rejects(feed.name, lakehouse)
+            rejected = tables.quarantine.landed_files(
+                f"feed = '{feed.name}'", tables.bronze.batch_id
+            )
+            states = {FileState(*file[:4]): None for file in rejected}
+        if feed.format in _CHECKED_AS:
+            return _judge_again(feed, rejects, None, landing)
+        replay_files(states, source, landing)
+        return landing.result(rejects.num_rows)
 
 
 class _Retry(Landing):
-    """Lands, of what is read again, the rows that stand in quarantine, and takes them out."""
+    """Lands, of what is judged again, the rows that stand in quarantine, and takes them out."""
 
-    def __init__(self, tables: Tables, source: FileSource, lakehouse: Root) -> None:
-        super().__init__(tables, lambda: source.between_batches(tables))
-        self._lakehouse, self._passed = lakehouse, _NOTHING
+    def __init__(
+        self, tables: Tables, turn: Turn, lakehouse: Root, kafka: KafkaOptions | None = None
+    ) -> None:
+        super().__init__(tables, turn, kafka)
+        self._lakehouse, self._passed, self._taken_out = lakehouse, _NOTHING, 0
 
     def select(
         self, rows: pa.Table, rejects: pa.Table, landed: set[Address], rejected: set[Address]
@@ -144,19 +157,14 @@ class _Retry(Landing):
 
     def settle(self) -> None:
         _take_out(self._lakehouse, self.tables.bronze.feed, self._passed)
+        self._taken_out += self._passed.num_rows
 
-
-def _read_again(source: FileSource, tables: Tables, lakehouse: Root) -> Replay:
-    """Read the files of a feed's rejects again; land what passes and stands in quarantine."""
-    feed, landing = source.feed.name, _Retry(tables, source, lakehouse)
-    with source.between_batches(tables):
-        last = tables.bronze.batch_id
-        rejected = tables.quarantine.landed_files(f"feed = '{feed}'", last)
-        states = {FileState(*file[:4]): None for file in rejected}
-    replay_files(states, source, landing)
-    tables.refresh()
-    done, still = landing.done, tables.quarantine.counts()[feed]
-    return Replay(feed, tables.bronze.batch_id, done.landed, still, done.changed, done.missing)
+    def result(self, rejects: int) -> Replay:
+        """Return what was done; `rejects`: how many there were."""
+        self.tables.refresh()
+        batch_id, still = self.tables.bronze.batch_id, rejects - self._taken_out
+        done = self.done
+        return Replay(done.feed, batch_id, done.landed, still, done.changed, done.missing)
 
 
 def _rejects(feed: str, lakehouse: Root) -> pa.Table:
@@ -165,25 +173,16 @@ def _rejects(feed: str, lakehouse: Root) -> pa.Table:
     return pa.Table.from_batches(batches).cast(REJECT_SCHEMA) if batches else _NOTHING
 
 
-def _replay(
-    rejects: pa.Table,
-    check: Check,
-    decoder: Decoder | None,
-    tables: Tables,
-    lakehouse: Root,
-    progress: Mapping[TopicPartition, int],
-) -> Replay:
-    bronze, feed = tables.bronze, tables.bronze.feed
-    judged = [_judge(row, check, decoder) for row in rejects.to_pylist()]
-    passed = pa.Table.from_pylist([row for row in judged if row], schema=REJECT_SCHEMA)
-    still = rejects.num_rows - passed.num_rows
-    if not passed.num_rows:
-        return Replay(feed, bronze.batch_id, 0, still)
-    new = passed.filter(pc.invert(_already_landed(lakehouse, feed, passed)))
-    if new.num_rows:
-        _land(bronze, new.select(ROW_SCHEMA.names), progress, tables.clock)
-    _take_out(lakehouse, feed, passed)
-    return Replay(feed, bronze.batch_id, new.num_rows, still)
+def _judge_again(feed: Feed, rejects: pa.Table, decoder: Decoder | None, landing: _Retry) -> Replay:
+    """Judge rejects whose text is the whole record; land those that pass."""
+    check = ValueCheck(_CHECKED_AS[feed.format], feed.key)
+    for some in rejects.to_batches(COMMIT_ROWS):
+        judged = [_judge(row, check, decoder) for row in some.to_pylist()]
+        rows = [{name: row[name] for name in ROW_SCHEMA.names} for row in judged if row]
+        at = TopicPartition(feed.name, 0)  # no matter: nothing of it is forgotten
+        landing.add(at, pa.RecordBatch.from_pylist(rows, ROW_SCHEMA), [])
+        landing.flush()
+    return landing.result(rejects.num_rows)
 
 
 def _of_finished_batches(bronze: Bronze, rejects: pa.Table) -> pa.Array[Any]:
@@ -222,55 +221,25 @@ def _judge(row: dict[str, Any], check: Check, decoder: Decoder | None) -> dict[s
     return row if value is None or check(value) is None else None
 
 
-def _already_landed(lakehouse: Root, feed: str, rows: pa.Table) -> pa.Array[Any]:
-    """Tell which of the rows an earlier replay landed before it was cut off."""
-    table = DeltaTable(under(lakehouse, "bronze", feed))
-    first, last = (pc_fn(rows.column("position")).as_py() for pc_fn in (pc.min, pc.max))
-    sql = f"select source, partition, position from b where position between {first} and {last}"  # noqa: S608 - two integers
-    landed = {
-        tuple(row.values())
-        for batch in QueryBuilder().register("b", table).execute(sql)
-        for row in pa.record_batch(batch).to_pylist()
-    }
-    return pa.array([address in landed for address in addresses_of(rows)], pa.bool_())
-
-
-def _land(
-    bronze: Bronze, rows: pa.Table, progress: Mapping[TopicPartition, int], clock: Clock
-) -> None:
-    for _ in range(MAX_CONFLICTS):
-        bronze.refresh()
-        try:
-            bronze.append(rows.to_batches(), bronze.batch_id + 1, progress, clock())
-        except ConflictError:  # a run landed meanwhile
-            continue
-        return
-    raise ConflictError(f"{bronze.path}: {MAX_CONFLICTS} conflicts in a row; try again")
-
-
 def _take_out(lakehouse: Root, feed: str, rows: pa.Table) -> None:
     table = DeltaTable(under(lakehouse, "quarantine"))
     addresses = list(addresses_of(rows))
     for start in range(0, len(addresses), _ADDRESSES_PER_DELETE):
         some = " or ".join(
-            f"(source = {_literal(source)} and partition = {partition} and position = {position})"
+            f"(source = {literal(source)} and partition = {partition} and position = {position})"
             for source, partition, position in addresses[start : start + _ADDRESSES_PER_DELETE]
         )
-        table.delete(f"feed = {_literal(feed)} and ({some})")
+        table.delete(f"feed = {literal(feed)} and ({some})")
 
 
 def _query(lakehouse: Root, columns: str, feed: str | None, rest: str) -> Iterator[pa.RecordBatch]:
     path = under(lakehouse, "quarantine")
     if not DeltaTable.is_deltatable(path):
         return
-    where = f"where feed = {_literal(feed)}" if feed else ""
+    where = f"where feed = {literal(feed)}" if feed else ""
     sql = f"select {columns} from q {where} {rest}"  # noqa: S608 - columns are ours, the feed quoted
     for batch in QueryBuilder().register("q", DeltaTable(path)).execute(sql):
         yield pa.record_batch(batch)
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 @click.group("quarantine")

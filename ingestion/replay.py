@@ -98,7 +98,7 @@ def replay(feed: Feed, interval: Interval, lakehouse: Root, clock: Clock) -> Rep
             broker = source.connect()
             with alone(feed.name, state):
                 tables = Tables(lakehouse, feed.name, clock)
-                landing = Landing(tables, lambda: _turn(tables), source.options)
+                landing = Landing(tables, lambda: in_turn(tables), source.options)
                 for at in source.partitions:
                     _replay_partition(at, interval, source, broker, landing)
                 landing.flush()
@@ -128,7 +128,8 @@ def alone(feed: str, state: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _turn(tables: Tables) -> Iterator[Mapping[TopicPartition, int]]:
+def in_turn(tables: Tables) -> Iterator[Mapping[TopicPartition, int]]:
+    """Commit within this block, for a Kafka feed."""
     with tables.turn():
         yield {}
 
@@ -175,31 +176,33 @@ class Landing:
         seen: tuple[int, int] | None = None
         new, bad, rejected = rows, rejects, 0
         for _ in range(MAX_CONFLICTS):
-            with self._turn() as progress:
-                # In this order: what has left the quarantine got into bronze before.
-                quarantine.refresh()
-                bronze.refresh()
-                now = (bronze.next_offset(REPLAY) or 0, quarantine.next_offset(bronze.feed, REPLAY))
-                if now != seen:
-                    found = self._look_up(rows, rejects)
-                    rows, rejects = (
-                        where(table, lambda a: TopicPartition(*a[:2]) not in self.differing)
-                        for table in (rows, rejects)
+            try:
+                with self._turn() as progress:
+                    # In this order: what has left the quarantine got into bronze before.
+                    quarantine.refresh()
+                    bronze.refresh()
+                    now = (
+                        bronze.next_offset(REPLAY) or 0,
+                        quarantine.next_offset(bronze.feed, REPLAY),
                     )
-                    new, bad = self.select(rows, rejects, *found)
-                    seen = now
-                batch_id, raised = bronze.batch_id + 1, {REPLAY: max(now) + 1}
-                try:
+                    if now != seen:
+                        found = self._look_up(rows, rejects)
+                        rows, rejects = (
+                            where(table, lambda a: TopicPartition(*a[:2]) not in self.differing)
+                            for table in (rows, rejects)
+                        )
+                        new, bad = self.select(rows, rejects, *found)
+                        seen = now
+                    batch_id, offsets = bronze.batch_id + 1, {**progress, REPLAY: max(now) + 1}
                     if bad.num_rows:
                         some = bad.to_batches()
-                        quarantine.append(some, bronze.feed, batch_id, raised, tables.clock())
+                        quarantine.append(some, bronze.feed, batch_id, offsets, tables.clock())
                         rejected += bad.num_rows
                     if new.num_rows or bad.num_rows:
-                        offsets = {**progress, **raised}
                         bronze.append(new.to_batches(), batch_id, offsets, tables.clock())
-                except ConflictError:
-                    continue
-                self.settle()
+                    self.settle()
+            except ConflictError:
+                continue
             self.done.landed += new.num_rows
             self.done.rejected += rejected
             self.done.already_there += rows.num_rows + rejects.num_rows - new.num_rows - rejected

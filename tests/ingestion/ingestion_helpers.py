@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,16 +105,25 @@ class Crash(BaseException):
     """The process ends here: nothing in the job may catch it."""
 
 
+def code_of(function: Callable[..., Any]) -> CodeType:
+    """The code of a function, also of one that is decorated."""
+    code: CodeType = getattr(function, "__wrapped__", function).__code__
+    return code
+
+
 @contextmanager
-def crash_before_line(
-    number: int, functions: Sequence[Callable[..., Any]], visits: int = 1
+def before_line(
+    number: int,
+    functions: Sequence[Callable[..., Any]],
+    action: Callable[[], object],
+    visits: int = 1,
 ) -> Iterator[list[int]]:
-    """Raise Crash before the `number`-th line that these functions execute.
+    """Do something before the `number`-th line that these functions execute.
 
     The lines are counted together, each at most `visits` times: a loop's first rounds count.
     Yields a list that holds the number once it was reached.
     """
-    codes: set[CodeType] = {getattr(f, "__wrapped__", f).__code__ for f in functions}
+    codes = {code_of(function) for function in functions}
     seen: Counter[tuple[CodeType, int]] = Counter()
     reached: list[int] = []
 
@@ -123,7 +132,7 @@ def crash_before_line(
             seen[frame.f_code, frame.f_lineno] += 1
             if sum(min(count, visits) for count in seen.values()) == number:
                 reached.append(number)
-                raise Crash
+                action()
         return on_line
 
     def on_call(frame: FrameType, event: str, argument: Any) -> Any:
@@ -133,11 +142,22 @@ def crash_before_line(
     sys.settrace(on_call)
     try:
         yield reached
-    except Crash:
-        pass
     finally:
         sys.settrace(None)
         threading.settrace(None)  # type: ignore[arg-type]  # its stub does not know None
+
+
+@contextmanager
+def crash_before_line(
+    number: int, functions: Sequence[Callable[..., Any]], visits: int = 1
+) -> Iterator[list[int]]:
+    """Raise Crash before the `number`-th line that these functions execute, as `before_line`."""
+
+    def crash() -> None:
+        raise Crash
+
+    with suppress(Crash), before_line(number, functions, crash, visits) as reached:
+        yield reached
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -642,7 +642,7 @@ def test_a_crash_before_any_line_of_a_replay_of_files_loses_and_repeats_nothing(
     write(landing, "b.ndjson", "broken", age=200)
     feed = file_feed(landing)
     protocol = [*PROTOCOL, module.replay_files, files.FileSource.between_batches]
-    protocol += [files.FileSource._withdraw, ledger.Ledger.rebuild, ledger.Ledger._insert]
+    protocol += [files.FileSource._claim, ledger.Ledger.rebuild, ledger.Ledger._insert]
     number = 0
     while True:
         number += CRASH_STEP
@@ -805,7 +805,7 @@ def test_a_crash_before_any_line_of_a_retry_is_finished_by_the_next(
     write(landing, "a.csv", "id,name", "1,ann", "2,", "3,", "4,", age=300)
     feed = file_feed(landing, "csv", glob="*.csv", key=("name",))
     loose = replace(feed, key=("id",))
-    protocol = [*PROTOCOL, quarantine._read_again, quarantine._take_out, quarantine._Retry.select]
+    protocol = [*PROTOCOL, quarantine.replay, quarantine._take_out, quarantine._Retry.select]
     number = 0
     while True:
         number += CRASH_STEP
