@@ -15,7 +15,8 @@
         is_empty    true where there is nothing to apply
 
     Columns of the batch: keys, columns, `_has_<slot>`, the state columns of `_state_columns()`,
-    `_is_truncate`, and `_unusable`: why a record is left out, or NULL.
+    `_is_truncate`, and `_unusable`: why a record is left out, or NULL. Where an expectation may stop
+    the feed also `_broken_rules`.
 #}
 {% macro _cdc_batch(options) -%}
     {%- set inputs = options.changes or [options.snapshots] -%}
@@ -51,7 +52,10 @@
         {%- do realtime_insights._check_columns_exist(options, batch.columns) -%}
         {%- do realtime_insights._check_subject(options.subject, options['keys'] + batch.columns) -%}
     {%- endif -%}
-    {%- do batch.update({'slots': realtime_insights._cdc_slots(options, batch.columns, input_columns)}) -%}
+    {%- do batch.update({
+        'slots': realtime_insights._cdc_slots(options, batch.columns, input_columns),
+        'stopping': realtime_insights._stopping_inputs(inputs),
+    }) -%}
 
     {%- if not realtime_insights._is_built() -%}
         {%- do batch.update({'relation': '(' ~ realtime_insights._cdc_batch_sql(options, batch, 'true', options.once) ~ ') as batch'}) -%}
@@ -82,6 +86,7 @@
     {%- set definition = realtime_insights._cdc_definition(options, batch.types['_sequence'], batch.columns) -%}
     {%- do realtime_insights._notes().update({'definition': definition, 'back_fills': once | length > 0}) -%}
     {%- do realtime_insights._check_types(options, batch, state.definition, definition) -%}
+    {%- if batch.stopping -%} {%- do realtime_insights._check_expectations(batch) -%} {%- endif -%}
     {%- if options.snapshots is not none and is_incremental() -%}
         {%- do realtime_insights._check_snapshot_order(options, relation) -%}
     {%- endif -%}
@@ -112,6 +117,9 @@
     {{ 'union all' if not loop.first }}
     select
         {{ realtime_insights._cdc_batch_columns(options, batch, none) }}
+        {%- if batch.stopping %},
+        {{ '_broken_rules' if relation.render() in batch.stopping else 'cast(null as ' ~ dbt.type_string() ~ ') as _broken_rules' }}
+        {%- endif %}
     from {{ relation }}
     where {{ window }}
     {%- endfor %}
@@ -119,6 +127,9 @@
     union all
     select
         {{ realtime_insights._cdc_batch_columns(options, batch, relation) }}
+        {%- if batch.stopping %},
+        cast(null as {{ dbt.type_string() }}) as _broken_rules
+        {%- endif %}
     from {{ relation }}
     {%- endfor %}
 {%- endmacro %}
@@ -177,6 +188,50 @@
             when {{ q(column) }} is null then 'no sequence {{ column }} for this table'
             {%- endfor %}
         end as _unusable
+{%- endmacro %}
+
+{# The inputs with expectations that stop their feed: a dict of relation to node. #}
+{% macro _stopping_inputs(inputs) -%}
+    {%- set stopping = {} -%}
+    {%- for relation in inputs -%}
+        {%- set node = realtime_insights._staging_node(relation) -%}
+        {%- if node is not none and realtime_insights._stopping_rules(node) -%}
+            {%- do stopping.update({relation.render(): node}) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(stopping) }}
+{%- endmacro %}
+
+{#
+    Stops the model, before anything is written, where a record of its batch breaks a rule whose
+    action is `fail`. The watermark stays: the next run reads the same records again.
+#}
+{% macro _check_expectations(batch) -%}
+    {%- set rows = run_query(
+        'select _feed, _broken_rules, count(*), min(batch_id), max(batch_id) from ' ~ batch.relation
+        ~ ' where _broken_rules is not null group by _feed, _broken_rules'
+    ).rows -%}
+    {%- for node in batch.stopping.values() -%}
+        {%- for rule in realtime_insights._stopping_rules(node) -%}
+            {%- set broken = namespace(records=0, batches=[], feed='') -%}
+            {%- for row in rows if row[0] in realtime_insights.feeds_of(node) and rule.name in row[1].split(',') -%}
+                {%- set broken.records = broken.records + row[2] | int -%}
+                {%- set broken.batches = broken.batches + [row[3] | int, row[4] | int] -%}
+                {%- set broken.feed = row[0] -%}
+            {%- endfor -%}
+            {%- if broken.records -%}
+                {%- set first, last = broken.batches | min, broken.batches | max -%}
+                {%- do exceptions.raise_compiler_error(
+                    'feed ' ~ broken.feed ~ ' is stopped: ' ~ broken.records ~ ' record(s) of batches ' ~ first ~ ' to '
+                    ~ last ~ ' break the expectation ' ~ rule.name ~ ' of ' ~ node.name ~ ' (' ~ rule.expression
+                    ~ '). Nothing was written to ' ~ model.name ~ "; other feeds go on. See them: select * from "
+                    ~ realtime_insights._relation_of(node) ~ " where _broken_rules like '%" ~ rule.name ~ "%' and batch_id between "
+                    ~ first ~ ' and ' ~ last ~ '. Fix: mend the cause, exempt them in the expression, or set on_violation '
+                    ~ 'to drop or warn; the next run applies the batches.'
+                ) -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
 {%- endmacro %}
 
 {# The sequence of a change as one value: a struct where several columns order the changes. #}

@@ -17,6 +17,8 @@
         cdc_log         one row per run and table; read the model `cdc_metrics`
         cdc_unusable    changes without key or sequence that a CDC table left out
         changed_subjects, recomputations, seeds_loaded   see macros/cdc/subject.sql and macros/marts
+        expectation_log one row per run, staging model and expectation that judged something; read
+                        the model `data_quality_metrics`
 #}
 {% macro open_run() -%}
     {%- if execute and flags.WHICH in ('build', 'run', 'seed') -%}
@@ -77,6 +79,9 @@
         'cdc_unusable': 'model ' ~ string ~ ', feed ' ~ string ~ ', batch_id bigint, source ' ~ string
             ~ ', source_partition int, source_position bigint, reason ' ~ string
             ~ ', run_number bigint, recorded_at timestamp',
+        'expectation_log': 'run_number bigint, invocation_id ' ~ string ~ ', feed ' ~ string ~ ', staging_model '
+            ~ string ~ ', rule ' ~ string ~ ', on_violation ' ~ string ~ ', is_applied boolean'
+            ~ ', first_batch_id bigint, last_batch_id bigint, judged bigint, violated bigint, recorded_at timestamp',
     } -%}
     {%- do adapter.create_schema(realtime_insights.run_state_relation('runs').without_identifier()) -%}
     {%- for name, columns in tables.items()
@@ -316,13 +321,15 @@
 
 {#
     Moves the watermarks of this model to the marks of this run: a post-hook. A table of changes that
-    nothing came for stays where it is.
+    nothing came for stays where it is. With `may_be_stopped` the model has a column `stops_feed`, and
+    a feed with such a row keeps its watermark: its batches are read again until they are applied.
 #}
-{% macro record_watermarks() -%}
+{% macro record_watermarks(may_be_stopped=false) -%}
     {%- if execute and not realtime_insights._notes().get('nothing_new') -%}
         {%- set state = realtime_insights._run_state() -%}
+        {%- set stopped = realtime_insights._stopped_feeds(state) if may_be_stopped else [] -%}
         {%- set rows = [] -%}
-        {%- for feed, node in realtime_insights.feeds_of(model).items() if feed in state.marks -%}
+        {%- for feed, node in realtime_insights.feeds_of(model).items() if feed in state.marks and feed not in stopped -%}
             {%- if should_full_refresh() or feed not in state.first -%}
                 {%- set first = realtime_insights._oldest_batch(node) -%}
             {%- else -%}
@@ -344,6 +351,24 @@
             insert into {{ realtime_insights.run_state_relation('cdc_watermarks') }} values {{ rows | join(', ') }}
         {%- endif -%}
     {%- endif -%}
+{%- endmacro %}
+
+{# The feeds of which this run read a record that stops them, as the model itself says. #}
+{% macro _stopped_feeds(state) -%}
+    {%- set rows = run_query(
+        'select distinct feed from ' ~ this ~ ' where ' ~ realtime_insights._since_watermarks(state) ~ ' and stops_feed'
+    ).rows -%}
+    {{ return(rows | map(attribute=0) | list) }}
+{%- endmacro %}
+
+{# A condition on rows of this model, by feed and batch: those that this run read. #}
+{% macro _since_watermarks(state) -%}
+    {%- set conditions = [] -%}
+    {%- for feed in realtime_insights.feeds_of(model) -%}
+        {%- set read = 0 if should_full_refresh() else state.read.get(feed, 0) -%}
+        {%- do conditions.append("(feed = '" ~ feed ~ "' and batch_id > " ~ read ~ ')') -%}
+    {%- endfor -%}
+    {{ return('(' ~ (conditions | join(' or ') or 'false') ~ ')') }}
 {%- endmacro %}
 
 {# The tables of changes that this model reads, by name: their watermarks are numbers of runs. #}

@@ -9,13 +9,15 @@
     large             as in `debezium_changes`
     unavailable       Debezium may stand behind it: look for its placeholder of unchanged values
     key_only_deletes  the texts of a delete beyond its key are made up or outdated: not read
-    value             the record as text, read for rejected records only
+    value             the record as text, read for rejected records only (`_record` hands it on
+                      to `change_columns()`, where expectations may reject more)
     truncates         a truncate may hold texts: not read either
 #}
 {% macro _typed_and_checked(
     relation, columns, keys, checks, large=[], unavailable=false, key_only_deletes=false,
     truncates=false, value='_value'
 ) -%}
+{%- set is_judged = realtime_insights.expectations_of(model) | length > 0 -%}
 typed as (
     select
         *,
@@ -69,6 +71,10 @@ checked as (
 explained as (
     select
         *,
+        cast(null as string) as _broken_rules,
+        {%- if is_judged %}
+        {{ value }} as _record,
+        {%- endif %}
         case when _reject_reason is not null then {{ value }} end as _rejected_value
     from checked
 )
@@ -80,7 +86,10 @@ select
     {%- for name in large %}
     _has_{{ name }},
     {%- endfor %}
-    {{ realtime_insights.change_columns() }}
+    {%- if is_judged %}
+    _record,
+    {%- endif %}
+    {{ realtime_insights._change_column_names() | join(',\n    ') }}
 from explained
 {%- endmacro %}
 

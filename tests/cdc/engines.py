@@ -1,4 +1,4 @@
-"""The engines that the CDC macros are tested on."""
+"""The engines that tests run on: DuckDB, and dbt-databricks on the local SQL warehouse."""
 
 import os
 import tempfile
@@ -16,17 +16,19 @@ from tests.support.warehouse import WarehouseLakehouse, running_warehouse
 
 @dataclass
 class Engine:
-    """One engine; `new` makes an empty lakehouse on it."""
+    """One engine; `new` makes an empty lakehouse on it, of the CDC tests unless told otherwise."""
 
     name: str
-    new: Callable[[], Builder]
+    new: Callable[..., Builder]
 
 
 @contextmanager
 def duckdb() -> Iterator[Engine]:
     """DuckDB, one file for each lakehouse."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Engine("duckdb", lambda: lakehouse(Path(tempfile.mkdtemp(dir=folder))))
+        yield Engine(
+            "duckdb", lambda **options: lakehouse(Path(tempfile.mkdtemp(dir=folder)), **options)
+        )
 
 
 @contextmanager
@@ -43,11 +45,10 @@ def warehouse() -> Iterator[Engine]:
         try:
             yield Engine(
                 "warehouse",
-                lambda: WarehouseLakehouse(
+                lambda **options: WarehouseLakehouse(
                     Path(tempfile.mkdtemp(dir=folder)),
-                    project=PROJECT,
-                    feeds=FEEDS,
                     catalog=running.new_catalog(),
+                    **{"project": PROJECT, "feeds": FEEDS, **options},
                 ),
             )
         finally:

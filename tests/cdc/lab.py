@@ -132,6 +132,6 @@ class Lab:
         return [after[table].get((stream, k), "") for after in self.histories[:batches]]
 
 
-def lakehouse(path: Path) -> Lakehouse:
-    """An empty lakehouse on DuckDB with the feeds of the tests."""
-    return Lakehouse(path, project=PROJECT, feeds=FEEDS)
+def lakehouse(path: Path, **options: Any) -> Lakehouse:
+    """An empty lakehouse on DuckDB with the feeds of the tests, unless told otherwise."""
+    return Lakehouse(path, **{"project": PROJECT, "feeds": FEEDS, **options})

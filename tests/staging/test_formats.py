@@ -24,9 +24,9 @@ def micros(at: datetime) -> int:
 
 def test_every_format_gives_the_change_columns(formats: Any) -> None:
     expected = [
-        "_op", "_is_deleted", "_sequence", "_changed_at", "_reject_reason", "_rejected_value",
-        "_feed", "batch_id", "_source", "_partition", "_position", "_source_timestamp",
-        "_ingested_at",
+        "_op", "_is_deleted", "_sequence", "_changed_at", "_reject_reason", "_broken_rules",
+        "_rejected_value", "_feed", "batch_id", "_source", "_partition", "_position",
+        "_source_timestamp", "_ingested_at",
     ]  # fmt: skip
     views = formats.query(
         "select table_name, list(column_name order by ordinal_position) from"

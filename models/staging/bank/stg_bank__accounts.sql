@@ -15,6 +15,13 @@ changes as (
         },
         keys=['account_id'],
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        balance as balance_usd
+    from changes
 )
 
 select
@@ -22,8 +29,8 @@ select
     customer_id,
     account_type,
     currency,
-    balance as balance_usd,
+    balance_usd,
     opened_at,
     updated_at,
     {{ change_columns() }}
-from changes
+from renamed

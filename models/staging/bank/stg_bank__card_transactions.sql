@@ -19,6 +19,13 @@ changes as (
         },
         keys=['transaction_id'],
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        amount as amount_usd
+    from changes
 )
 
 select
@@ -29,9 +36,9 @@ select
     original_transaction_id,
     merchant_name,
     merchant_category_code,
-    amount as amount_usd,
+    amount_usd,
     currency,
     transacted_at,
     updated_at,
     {{ change_columns() }}
-from changes
+from renamed

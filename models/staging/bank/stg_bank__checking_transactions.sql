@@ -17,6 +17,13 @@ changes as (
         },
         keys=['transaction_id'],
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        amount as amount_usd
+    from changes
 )
 
 select
@@ -25,9 +32,9 @@ select
     customer_id,
     direction,
     purpose,
-    amount as amount_usd,
+    amount_usd,
     currency,
     transacted_at,
     updated_at,
     {{ change_columns() }}
-from changes
+from renamed

@@ -16,16 +16,23 @@ changes as (
         },
         keys=['application_id'],
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        amount as amount_usd
+    from changes
 )
 
 select
     application_id,
     customer_id,
     product,
-    amount as amount_usd,
+    amount_usd,
     term_months,
     status,
     submitted_at,
     updated_at,
     {{ change_columns() }}
-from changes
+from renamed

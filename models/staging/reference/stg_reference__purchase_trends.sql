@@ -19,17 +19,27 @@ changes as (
         keys=['customer_id'],
         sequence='datetime_updated',
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        date as pattern_date,
+        home_mortgage_purchased_ts as home_mortgage_purchased_at,
+        datetime_created as created_at,
+        datetime_updated as updated_at
+    from changes
 )
 
 select
     customer_id,
-    date as pattern_date,
+    pattern_date,
     number_of_concert_tickets,
     number_of_comedy_shows,
     number_of_sport_events,
     number_of_online_txns,
-    home_mortgage_purchased_ts as home_mortgage_purchased_at,
-    datetime_created as created_at,
-    datetime_updated as updated_at,
+    home_mortgage_purchased_at,
+    created_at,
+    updated_at,
     {{ change_columns() }}
-from changes
+from renamed

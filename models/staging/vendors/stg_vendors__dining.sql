@@ -15,15 +15,27 @@ records as (
         keys=['visit_id'],
         changed_at='visited_at',
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        visit_id as event_id,
+        'dining' as vendor,
+        cuisine as vendor_category,
+        party_size as quantity,
+        bill as spend_usd,
+        visited_at as occurred_at
+    from records
 )
 
 select
-    visit_id as event_id,
+    event_id,
     customer_id,
-    'dining' as vendor,
-    cuisine as vendor_category,
-    party_size as quantity,
-    bill as spend_usd,
-    visited_at as occurred_at,
+    vendor,
+    vendor_category,
+    quantity,
+    spend_usd,
+    occurred_at,
     {{ change_columns() }}
-from records
+from renamed

@@ -15,15 +15,27 @@ records as (
         keys=['order_id'],
         changed_at='ordered_at',
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        order_id as event_id,
+        'retail' as vendor,
+        department as vendor_category,
+        items as quantity,
+        total as spend_usd,
+        ordered_at as occurred_at
+    from records
 )
 
 select
-    order_id as event_id,
+    event_id,
     customer_id,
-    'retail' as vendor,
-    department as vendor_category,
-    items as quantity,
-    total as spend_usd,
-    ordered_at as occurred_at,
+    vendor,
+    vendor_category,
+    quantity,
+    spend_usd,
+    occurred_at,
     {{ change_columns() }}
-from records
+from renamed

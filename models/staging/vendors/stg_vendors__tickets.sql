@@ -15,15 +15,26 @@ records as (
         keys=['event_id'],
         changed_at='purchased_at',
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        'tickets' as vendor,
+        event_type as vendor_category,
+        tickets as quantity,
+        total_price as spend_usd,
+        purchased_at as occurred_at
+    from records
 )
 
 select
     event_id,
     customer_id,
-    'tickets' as vendor,
-    event_type as vendor_category,
-    tickets as quantity,
-    total_price as spend_usd,
-    purchased_at as occurred_at,
+    vendor,
+    vendor_category,
+    quantity,
+    spend_usd,
+    occurred_at,
     {{ change_columns() }}
-from records
+from renamed

@@ -15,15 +15,27 @@ records as (
         keys=['booking_id'],
         changed_at='booked_at',
     ) }}
+),
+
+renamed as (
+    select
+        *,
+        booking_id as event_id,
+        'travel' as vendor,
+        trip_type as vendor_category,
+        nights as quantity,
+        price as spend_usd,
+        booked_at as occurred_at
+    from records
 )
 
 select
-    booking_id as event_id,
+    event_id,
     customer_id,
-    'travel' as vendor,
-    trip_type as vendor_category,
-    nights as quantity,
-    price as spend_usd,
-    booked_at as occurred_at,
+    vendor,
+    vendor_category,
+    quantity,
+    spend_usd,
+    occurred_at,
     {{ change_columns() }}
-from records
+from renamed
