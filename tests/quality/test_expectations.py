@@ -137,6 +137,7 @@ class Chapters:
 def chapters(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Chapters:
     project = copied_project(tmp_path_factory.mktemp("project"))
     story = Story(engine.new(project=project, feeds=FEEDS, variables=dict(VARIABLES)), project)
+    story.builder.dbt("seed")
     land = story.builder.land
     land("card_transactions", FIRST, batch_id=1)
     land("customers", [customer(1)], batch_id=1)
