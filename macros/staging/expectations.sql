@@ -2,14 +2,11 @@
     The expectations of a staging model: what its YAML declares under `config: meta: expectations`,
     checked. Returns a list of dicts with `name`, `expression` and `on_violation` (warn, drop, fail;
     warn where nothing is said, as in Databricks' pipelines). docs/data_quality.md says what each
-    does.
+    does. In a unit test there are none: dbt does not give it the model's configuration.
 
     https://docs.databricks.com/aws/en/dlt/expectations
 #}
 {% macro expectations_of(node) -%}
-    {#- A unit test stands in for the model that it tests. -#}
-    {%- set tested = node.tested_node_unique_id if node.resource_type == 'unit_test' and node.tested_node_unique_id is defined -%}
-    {%- set node = graph.nodes[tested] if execute and tested else node -%}
     {%- set declared = (node.config.get('meta') or {}).get('expectations') or [] -%}
     {%- if not execute or not declared -%} {{ return([]) }} {%- endif -%}
     {%- if declared is string or declared is mapping or declared is not sequence -%}
@@ -130,8 +127,10 @@ case
 
 {# The node, among those that this model reads, whose relation this is; none for any other. #}
 {% macro _staging_node(relation) -%}
-    {%- for parent in model.depends_on.nodes if parent in graph.nodes -%}
-        {%- set node = graph.nodes[parent] -%}
+    {#- A unit test knows no graph. -#}
+    {%- set nodes = graph.get('nodes', {}) -%}
+    {%- for parent in model.depends_on.nodes if parent in nodes -%}
+        {%- set node = nodes[parent] -%}
         {%- if node.alias == relation.identifier and node.schema == relation.schema -%}
             {{ return(node) }}
         {%- endif -%}
