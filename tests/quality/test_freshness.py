@@ -5,18 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import lakehouse as landing
 from tests.support.lakehouse import FEEDS, Lakehouse
 
 
 @pytest.fixture
-def lakehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lakehouse:
+def lakehouse(tmp_path: Path) -> Lakehouse:
     """Every feed has just brought something, but card transactions are three days old."""
     lakehouse = Lakehouse(tmp_path)
     for feed in FEEDS:
         age = timedelta(days=3 if feed == "card_transactions" else 0, minutes=5)
-        monkeypatch.setattr(landing, "LANDED_AT", datetime.now(UTC) - age)
-        lakehouse.land(feed, ["{}"], batch_id=1)
+        lakehouse.land(feed, ["{}"], batch_id=1, landed_at=datetime.now(UTC) - age)
     return lakehouse
 
 
@@ -30,6 +28,4 @@ def test_source_freshness_tells_a_dead_feed_from_those_that_are_alive(
         for result in done.result
         if result.node.resource_type == "source"
     }
-    assert statuses == {
-        feed: "error" if feed == "card_transactions" else "pass" for feed in FEEDS
-    }
+    assert statuses == {feed: "error" if feed == "card_transactions" else "pass" for feed in FEEDS}
