@@ -86,7 +86,7 @@
     {%- set definition = realtime_insights._cdc_definition(options, batch.types['_sequence'], batch.columns) -%}
     {%- do realtime_insights._notes().update({'definition': definition, 'back_fills': once | length > 0}) -%}
     {%- do realtime_insights._check_types(options, batch, state.definition, definition) -%}
-    {%- if batch.stopping -%} {%- do realtime_insights._check_expectations(batch) -%} {%- endif -%}
+    {%- if batch.stopping -%} {%- do realtime_insights._check_expectations(batch.stopping, relation) -%} {%- endif -%}
     {%- if options.snapshots is not none and is_incremental() -%}
         {%- do realtime_insights._check_snapshot_order(options, relation) -%}
     {%- endif -%}
@@ -206,12 +206,12 @@
     Stops the model, before anything is written, where a record of its batch breaks a rule whose
     action is `fail`. The watermark stays: the next run reads the same records again.
 #}
-{% macro _check_expectations(batch) -%}
+{% macro _check_expectations(stopping, relation) -%}
     {%- set rows = run_query(
-        'select _feed, _broken_rules, count(*), min(batch_id), max(batch_id) from ' ~ batch.relation
+        'select _feed, _broken_rules, count(*), min(batch_id), max(batch_id) from ' ~ relation
         ~ ' where _broken_rules is not null group by _feed, _broken_rules'
     ).rows -%}
-    {%- for node in batch.stopping.values() -%}
+    {%- for node in stopping.values() -%}
         {%- for rule in realtime_insights._stopping_rules(node) -%}
             {%- set broken = namespace(records=0, batches=[], feed='') -%}
             {%- for row in rows if row[0] in realtime_insights.feeds_of(node) and rule.name in row[1].split(',') -%}

@@ -40,6 +40,7 @@
         ) -}}
     {%- else -%}
         {%- set state = realtime_insights._run_state() -%}
+        {%- set stopping = realtime_insights._stopping_inputs([changes]) -%}
         {%- do realtime_insights._check_full_refresh(state) -%}
         {%- if is_incremental() and realtime_insights.in_window(state) == '(false)' -%}
             {%- do realtime_insights._notes().update({'nothing_new': true}) -%}
@@ -47,8 +48,9 @@
         {%- else -%}
             {%- set batch = realtime_insights.cdc_batch_relation() -%}
             {%- do realtime_insights._create_batch(
-                batch, realtime_insights._known_batch(changes, keys, columns)
+                batch, realtime_insights._known_batch(changes, keys, columns, stopping)
             ) -%}
+            {%- if stopping -%} {%- do realtime_insights._check_expectations(stopping, batch) -%} {%- endif -%}
             {%- if not is_incremental() -%} {%- do realtime_insights._note_whole_table(state.run_number) -%} {%- endif -%}
             {{- realtime_insights._cdc_known(batch, keys, columns, subject, state.run_number) -}}
         {%- endif -%}
@@ -56,7 +58,7 @@
 {%- endmacro %}
 
 {# The changes that a run applies. #}
-{% macro _known_batch(changes, keys, columns) -%}
+{% macro _known_batch(changes, keys, columns, stopping={}) -%}
     select
         {{ realtime_insights._quoted(keys) | join(', ') }},
         {%- for column in realtime_insights._quoted(columns) %}
@@ -67,6 +69,7 @@
         _sequence,
         _changed_at,
         {{ realtime_insights._arrival_order() }}
+        {{- ', _broken_rules' if stopping }}
     from {{ changes }}
     where
         {{ realtime_insights.in_window() }}
@@ -82,7 +85,14 @@
 with
 
 changes as (
-    select * from {{ batch }}
+    select
+        {{ realtime_insights._quoted(keys + columns) | join(', ') }},
+        known_from,
+        _is_deleted,
+        _sequence,
+        _changed_at,
+        {{ arrival }}
+    from {{ batch }}
 ),
 
 {%- if realtime_insights._is_built() and is_incremental() %}
