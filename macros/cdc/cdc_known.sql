@@ -69,7 +69,7 @@
         _sequence,
         _changed_at,
         {{ realtime_insights._arrival_order() }}
-        {{- ', _broken_rules' if stopping }}
+        {{- ', _feed, _broken_rules' if stopping }}
     from {{ changes }}
     where
         {{ realtime_insights.in_window() }}
