@@ -28,6 +28,7 @@ from ingestion.metrics import Metrics, serve
 from ingestion.options import environment, feeds_option, json_option, lakehouse_option
 from ingestion.runner import Advance, FeedResult, no_progress, run_continuous, run_once
 from ingestion.runner import backfill as run_backfill
+from ingestion.secrets import set_variables
 from ingestion.status import feed_statuses
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,21 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 @click.version_option(package_name="realtime-insights")
-def main() -> None:
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An environment variable, where a scheduler can set none (repeatable).",
+)
+@click.option(
+    "--secret-scope",
+    metavar="SCOPE",
+    help="Set every secret of this Databricks scope as the environment variable of its key.",
+)
+def main(settings: tuple[str, ...], secret_scope: str | None) -> None:
     """Land Kafka topics and files in bronze Delta tables, exactly once."""
+    set_variables(settings, secret_scope)
 
 
 @main.command()
@@ -216,9 +230,19 @@ class _WithoutPandas(MetaPathFinder):
 
 
 def program() -> None:
-    """Run the command as a process of its own."""
-    sys.meta_path.insert(0, _WithoutPandas())
-    main()
+    """Run the command as a process of its own, or as a wheel task of Databricks.
+
+    That calls it inside a process which goes on afterwards, and takes any SystemExit for a failure.
+    """
+    without_pandas = _WithoutPandas()
+    sys.meta_path.insert(0, without_pandas)
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        sys.meta_path.remove(without_pandas)
 
 
 def _now() -> datetime:

@@ -8,6 +8,8 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
+# No test can run these: they are checked against the bundle.
+NEEDS_A_WORKSPACE = ("databricks bundle deploy ", "databricks bundle run ")
 
 
 def models() -> list[Path]:
@@ -63,7 +65,24 @@ def test_readme_commands_are_run_by_ci_or_by_a_test() -> None:
     tests = "".join(p.read_text() for p in (PROJECT / "tests").rglob("test_*.py"))
     assert "make demo" in commands and "make test" in commands
     for command in commands - {""}:
-        assert command in run_by_ci or f'"{command}"' in tests, command
+        needs_a_workspace = command.startswith(NEEDS_A_WORKSPACE)
+        assert command in run_by_ci or f'"{command}"' in tests or needs_a_workspace, command
+
+
+def test_readme_commands_that_need_a_workspace_fit_the_bundle() -> None:
+    bundle = yaml.safe_load((PROJECT / "databricks.yml").read_text())
+    jobs = yaml.safe_load((PROJECT / "resources" / "jobs.yml").read_text())["resources"]["jobs"]
+    readme = (PROJECT / "README.md").read_text()
+    named = re.findall(r"^databricks .*", readme, re.M)
+    assert len(named) == len(NEEDS_A_WORKSPACE)
+    for command in named:
+        given = re.findall(r"--var (\w+)=", command)
+        without = [
+            n for n, v in bundle["variables"].items() if not {"default", "lookup"} & v.keys()
+        ]
+        assert sorted(given) == sorted(without), command
+        ran = re.match(r"databricks bundle run (\w+)", command)
+        assert ran is None or ran[1] in jobs, command
 
 
 def test_make_alone_lists_what_there_is() -> None:

@@ -398,6 +398,7 @@ changes as (
         materialized='incremental',
         incremental_strategy='cdc',
         unique_key=unique_key,
+        liquid_clustered_by=options['keys'][:4],
         on_schema_change='append_new_columns',
         meta={'cdc': dict(kept, is_snapshot=options.snapshots is not none)},
         post_hook=[

@@ -55,6 +55,7 @@ class Relation:
     column_comments: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
     cluster_by: Sequence[str] = ()
+    grants: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def is_view(self) -> bool:
@@ -78,6 +79,7 @@ class Catalog:
         self._schemas: dict[tuple[str, str], str | None] = {}
         self._catalogs: set[str] = set()
         self._relations: dict[Name, Relation] = {}
+        self._functions: set[Name] = set()
 
     def next_version(self) -> int:
         """Return a number that was never returned before."""
@@ -180,9 +182,11 @@ class Catalog:
         return relation
 
     def put(self, relation: Relation) -> None:
-        """Make or replace a relation."""
+        """Make or replace a relation; grants on what it replaces hold on."""
         with self._lock:
             self.check_schema(relation.name.catalog, relation.name.schema)
+            if relation.name in self._relations:
+                relation.grants |= self._relations[relation.name].grants
             self._relations[relation.name] = relation
 
     @contextmanager
@@ -190,6 +194,12 @@ class Catalog:
         """Change what is kept of a relation."""
         with self._lock:
             yield self.get(name)
+
+    @contextmanager
+    def change_functions(self) -> Iterator[set[Name]]:
+        """Read or change the names of the functions."""
+        with self._lock:
+            yield self._functions
 
     def remove(self, name: Name) -> Relation | None:
         """Forget a relation; return it if it was there."""

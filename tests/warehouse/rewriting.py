@@ -46,12 +46,12 @@ class _Generator(DatabricksGenerator):
 
 def for_sail(text: str) -> str:
     """Return the statement as Sail can run it; most come back unchanged."""
-    return _rewritten(text, (_frames, _array_contains, _half_even, _qualify))
+    return _rewritten(text, (_frames, _array_contains, _half_even, _member, _qualify))
 
 
 def for_spark(text: str) -> str:
     """Return the statement as Apache Spark can run it; most come back unchanged."""
-    return _rewritten(text, (_qualify,))
+    return _rewritten(text, (_member, _qualify))
 
 
 def _rewritten(text: str, rules: Sequence[Callable[[exp.Expr], bool]]) -> str:
@@ -154,6 +154,14 @@ def _half_even(tree: exp.Expr) -> bool:
                 f" else 0 * {unit} end)"
             ).tree.expressions[0]
         )
+    return bool(found)
+
+
+def _member(tree: exp.Expr) -> bool:
+    """Whoever asks is a member of every group of the account but those that are called `nobody`."""
+    found = [f for f in tree.find_all(exp.Anonymous) if f.name.lower() == "is_account_group_member"]
+    for function in found:
+        function.replace(exp.Boolean(this=function.expressions[0].name != "nobody"))
     return bool(found)
 
 

@@ -47,6 +47,7 @@ class Journal:
     unparsed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     rewritten: list[str] = field(default_factory=list)
+    governing: list[str] = field(default_factory=list)
     slowest: list[tuple[float, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,6 +60,7 @@ class Journal:
                 "unparsed": self.unparsed,
                 "refused": self.refused,
                 "rewritten": self.rewritten,
+                "governing": self.governing,
                 "slowest": self.slowest,
             }
 
@@ -263,7 +265,67 @@ class Session:
             return self._create_table(statement)
         if kind == "VIEW":
             return self._create_view(statement)
+        if kind == "FUNCTION":
+            name = self._name(name_parts(statement.tree.this.this))
+            self._catalog.check_schema(name.catalog, name.schema)
+            with self._catalog.change_functions() as functions:
+                functions.add(name)
+            return self._govern(statement)
         raise NotSupportedError(f"CREATE {kind} or CLONE")
+
+    # Governance: remembered, without effect
+
+    def _govern(self, statement: Statement) -> pa.Table:
+        with self._journal.lock:
+            self._journal.governing.append(statement.text)
+        return _NOTHING
+
+    def _grant(self, statement: Statement) -> pa.Table:
+        tree = statement.tree
+        kind = (tree.args.get("kind") or "TABLE").upper()
+        if kind == "SCHEMA":
+            self._catalog.check_schema(*self._schema_name(name_parts(tree.args["securable"])))
+            return self._govern(statement)
+        if kind not in {"TABLE", "VIEW"}:
+            raise NotSupportedError(f"grants on {kind}")
+        with self._catalog.change(self._name(name_parts(tree.args["securable"]))) as relation:
+            for privilege in tree.args["privileges"]:
+                for principal in tree.args["principals"]:
+                    grant = (principal.this.name, privilege.this.name.upper())
+                    if isinstance(tree, exp.Grant):
+                        relation.grants.add(grant)
+                    else:
+                        relation.grants.discard(grant)
+        return self._govern(statement)
+
+    def _show_grants(self, words: Sequence[str]) -> pa.Table:
+        kind, *rest = words[1:] if words and words[0].upper() == "ON" else words
+        parts = _dotted(rest if kind.upper() in {"TABLE", "VIEW"} else [kind, *rest])[0]
+        relation = self._catalog.get(self._name(parts))
+        rows = [[*grant, "TABLE", str(relation.name)] for grant in sorted(relation.grants)]
+        return texts(["Principal", "ActionType", "ObjectType", "ObjectKey"], rows)
+
+    def _alter_words(self, statement: Statement) -> pa.Table:
+        """ALTER of which sqlglot knows the first word only: tags and masks of a column."""
+        words = [word.text for word in statement.words][1:]
+        kind, (parts, rest) = words[0].upper(), _dotted(words[1:])
+        clause = [word.upper() for word in rest]
+        if kind == "SCHEMA" and clause == ["ENABLE", "PREDICTIVE", "OPTIMIZATION"]:
+            self._catalog.check_schema(*self._schema_name(parts))
+            return self._govern(statement)
+        if kind != "TABLE" or clause[:2] != ["ALTER", "COLUMN"]:
+            raise NotSupportedError(statement.text[:200])
+        relation = self._writable(exp.table_(*reversed(self._name(parts))))
+        if rest[2].lower() not in {name.lower() for name, _, _ in self._columns(relation)}:
+            raise WarehouseError(f"[UNRESOLVED_COLUMN] {rest[2]} in {relation.name}")
+        if clause[3:5] == ["SET", "MASK"]:
+            function = self._name(_dotted(rest[5:])[0])
+            with self._catalog.change_functions() as functions:
+                if function not in functions:
+                    raise WarehouseError(f"[ROUTINE_NOT_FOUND] {function} cannot be found.")
+        elif clause[3:5] != ["SET", "TAGS"]:
+            raise NotSupportedError(statement.text[:200])
+        return self._govern(statement)
 
     def _definition(self, statement: Statement, allowed: Sequence[type[exp.Expr]]) -> Relation:
         """The new relation with all that its properties and column list say."""
@@ -425,8 +487,31 @@ class Session:
         tree = statement.tree
         name = self._name(name_parts(tree.this))
         for action in tree.args["actions"]:
-            self._alter_one(name, action)
+            if self._governs(name, action):
+                self._govern(statement)
+            else:
+                self._alter_one(name, action)
         return _NOTHING
+
+    def _governs(self, name: Name, action: exp.Expr) -> bool:
+        """Whether an action is remembered only; raise where what it names is not there."""
+        if isinstance(action, exp.AlterColumn) and action.args.get("allow_null") is False:
+            named = [action.this]
+        elif isinstance(action, exp.AddConstraint):
+            key = action.expressions[0].expressions[0]
+            if not isinstance(key, exp.PrimaryKey | exp.ForeignKey):
+                return False
+            named = key.expressions
+            for table in key.find_all(exp.Table):
+                self._catalog.get(self._name(name_parts(table)))
+        elif isinstance(action, exp.Drop) and action.args["kind"] == "CONSTRAINT":
+            named = []
+        else:
+            return isinstance(action, exp.AlterSet) and bool(action.args.get("tag"))
+        known = {column.lower() for column, _, _ in self._columns(self._catalog.get(name))}
+        if unknown := {column.name.lower() for column in named} - known:
+            raise WarehouseError(f"[UNRESOLVED_COLUMN] {sorted(unknown)} in {name}")
+        return True
 
     def _alter_one(self, name: Name, action: exp.Expr) -> None:
         if isinstance(action, exp.Schema | exp.ColumnDef):
@@ -614,6 +699,8 @@ class Session:
 
     def _command(self, statement: Statement) -> pa.Table:
         words = [word.text for word in statement.words]
+        if words[0].upper() == "ALTER":
+            return self._alter_words(statement)
         for head, handler in self._COMMANDS.items():
             if [w.upper() for w in words[: len(head)]] == list(head):
                 return handler(self, words[len(head) :])
@@ -664,7 +751,12 @@ class Session:
 
     def _show_properties(self, words: Sequence[str]) -> pa.Table:
         relation = self._catalog.get(self._name(_dotted(words)[0]))
-        return texts(["key", "value"], [[k, v] for k, v in relation.properties.items()])
+        found = dict(relation.properties)
+        if relation.cluster_by:
+            found["clusteringColumns"] = json.dumps(
+                [[c] for c in relation.cluster_by], separators=(",", ":")
+            )
+        return texts(["key", "value"], [[k, v] for k, v in found.items()])
 
     def _show_columns(self, words: Sequence[str]) -> pa.Table:
         relation = self._catalog.get(self._name(_dotted(words[1:])[0]))
@@ -730,6 +822,8 @@ class Session:
         exp.Set: _set,
         exp.Describe: _describe,
         exp.Analyze: _analyze,
+        exp.Grant: _grant,
+        exp.Revoke: _grant,
     }
     _COMMANDS: Mapping[tuple[str, ...], Callable[..., pa.Table]] = {
         ("SHOW", "TABLE", "EXTENDED"): _show_table_extended,
@@ -740,6 +834,7 @@ class Session:
         ("SHOW", "VIEWS"): _show_views,
         ("SHOW", "TBLPROPERTIES"): _show_properties,
         ("SHOW", "COLUMNS"): _show_columns,
+        ("SHOW", "GRANTS"): _show_grants,
         ("OPTIMIZE",): _optimize,
         ("VACUUM",): _vacuum,
         ("CREATE", "CATALOG"): _create_catalog,

@@ -274,8 +274,9 @@ def test_sessions_append_to_one_table_at_the_same_time(query: Query) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "grant select on table s.t to `somebody`",
-        "alter table s.t set tags ('a' = 'b')",
+        "grant usage on catalog main to `somebody`",
+        "alter table s.t alter column a set default 1",
+        "copy into s.t from '/x' fileformat = json",
         "create table s.t using parquet as select 1 as a",
         "select * from s.t version as of 1",
         "set timezone = 'Asia/Tokyo'",
