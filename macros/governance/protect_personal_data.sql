@@ -54,6 +54,7 @@
         'name': {'type': 'string', 'masked': "'***'"},
         'email': {'type': 'string', 'masked': "concat('***@', substring_index(value, '@', -1))"},
         'birth_date': {'type': 'date', 'masked': 'make_date(year(value), 1, 1)'},
+        'place': {'type': 'double', 'masked': 'round(value, 0)'},
     }) }}
 {%- endmacro %}
 
