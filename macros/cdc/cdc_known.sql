@@ -22,6 +22,7 @@
         materialized='incremental',
         incremental_strategy='cdc',
         unique_key=keys + ['_sequence', 'known_from'],
+        liquid_clustered_by=keys[:4],
         on_schema_change='append_new_columns',
         meta={'cdc': {
             'kind': 'known', 'keys': keys, 'sequence': ['_sequence'], 'delete_when': '_is_deleted',
