@@ -30,6 +30,7 @@
         materialized='incremental',
         incremental_strategy='recompute',
         unique_key=recomputed['keys'],
+        liquid_clustered_by=[recomputed.customer, recomputed.month] | reject('none') | list,
         on_schema_change='append_new_columns',
         meta={'recomputed': recomputed},
         post_hook='{{ realtime_insights.record_recomputation() }}',
