@@ -65,7 +65,7 @@ def test_every_field_and_value_is_one_that_bundles_have(target: str) -> None:
         ("resources.jobs.insights.queue", {}, "enabled: is missing"),
         ("resources.jobs.insights.performance_target", "FAST", "is none of"),
         ("resources.schemas.marts.grants", [{"principal": "x", "privileges": ["READ"]}], "none of"),
-        ("resources.alerts.stale_feeds.evaluation.comparison_operator", ">", "is none of"),
+        ("resources.alerts.nothing_landed.evaluation.comparison_operator", ">", "is none of"),
         ("permissions", [{"group_name": "x", "level": "CAN_LOOK"}], "is none of"),
         ("experiments", {}, "there is no such field"),
     ],
@@ -249,7 +249,7 @@ def test_schedules_are_quartz_expressions() -> None:
         j["schedule"]["quartz_cron_expression"] for j in config["jobs"].values() if "schedule" in j
     ]
     found += [alert["schedule"]["quartz_cron_schedule"] for alert in config["alerts"].values()]
-    assert len(found) == 3
+    assert len(found) == 4
     for expression in found:
         *times, weekday = expression.split(" ")
         assert len(times) == 5 and weekday == "?"
@@ -264,7 +264,8 @@ def test_the_alert_asks_a_column_that_its_query_gives_of_a_table_that_is_built()
     described = yaml.safe_load((PROJECT / "models/observability/_observability.yml").read_text())
     (model,) = [m for m in described["models"] if m["name"] == "feed_freshness"]
     assert "last_ingested_at" in [each["name"] for each in model["columns"]]
-    assert "where last_ingested_at <" in alert["query_text"]
+    assert "max(last_ingested_at)" in alert["query_text"]
+    assert alert["evaluation"]["threshold"]["value"] == {"double_value": 120}
 
 
 @pytest.fixture(scope="module")
