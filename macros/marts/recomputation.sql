@@ -9,9 +9,9 @@
                          files of the project say since
 
     The definition is a fingerprint of the mart's own SQL with every macro, variable and date in it,
-    of the views between it and what it stands on, and of the seeds that it reads. It is not computed
-    from marts above: when one of these is computed whole, for whatever reason, the marts that read it
-    are as well.
+    of the views between it and what it stands on, and of the seeds that it reads; behind it, another
+    one of its configuration and documentation. It is not computed from marts above: when one of these
+    is computed whole, for whatever reason, the marts that read it are as well.
 #}
 
 {#
@@ -25,6 +25,7 @@
         monthless         of which these concern all months of a customer
         concerns          false: nothing was noted
         concerns_nobody   rows without a customer have changed
+        is_left_alone     nothing was noted, and nothing that dbt sets beside the rows has changed
 #}
 {% macro _recomputation() -%}
     {%- set notes = realtime_insights._notes() -%}
@@ -79,8 +80,10 @@
         {%- do seeds.append(name ~ ' ' ~ (found.seed[name][4] if name in found.seed else '')) -%}
     {%- endfor -%}
     {%- set definition = local_md5(tojson([realtime_insights._own_sql(), inputs.views, seeds])) -%}
+    {%- set settings = local_md5(tojson([model.config, model.description, model.columns], sort_keys=true)) -%}
+    {%- set before = (found.own[4] if found.own else '').split(' ') -%}
     {%- set state = {
-        'run_number': found.run[2] | int, 'definition': definition, 'is_whole': true, 'reason': none, 'after': 0,
+        'run_number': found.run[2] | int, 'definition': definition ~ ' ' ~ settings, 'is_whole': true, 'reason': none, 'after': 0,
         'tables': inputs.tables, 'monthless': inputs.monthless, 'concerns': true, 'concerns_nobody': false,
     } -%}
     {%- if not is_incremental() -%}
@@ -92,7 +95,7 @@
     {%- elif inputs.silent -%}
         {%- do state.update({'reason': inputs.silent[0].split('.')[-1] ~ ' does not say whose rows change'}) -%}
         {{ return(state) }}
-    {%- elif found.own[4] | string != definition -%}
+    {%- elif before[0] != definition -%}
         {%- do state.update({'reason': 'its SQL, a variable, a seed or the day has changed'}) -%}
         {{ return(state) }}
     {%- endif -%}
@@ -116,6 +119,7 @@
         'is_whole': false, 'after': after | min, 'concerns': concerns,
         'concerns_nobody': reads_again or found.note.values() | selectattr(4) | list | length > 0,
         'reason': 'customers that changed' if concerns else 'nothing',
+        'is_left_alone': not concerns and before[-1] == settings,
     }) -%}
     {{ return(state) }}
 {%- endmacro %}
@@ -190,6 +194,14 @@
     {%- endfor -%}
     {%- if 'as_of_date(' in node.raw_code -%} {%- do values.update({'as_of_date': realtime_insights.as_of_date()}) -%} {%- endif -%}
     {{ return(tojson([node.unique_id, node.raw_code, values], sort_keys=true)) }}
+{%- endmacro %}
+
+{# True where dbt has nothing to do for a mart. #}
+{% macro _is_left_alone() -%}
+    {{ return(
+        realtime_insights._is_built() and model.config.meta.get('recomputed') is not none
+        and realtime_insights._recomputation().get('is_left_alone', false)
+    ) }}
 {%- endmacro %}
 
 {# Writes down what was computed of this mart: its post-hook, in the same transaction where the engine

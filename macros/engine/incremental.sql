@@ -1,0 +1,23 @@
+{#
+    dbt's own incremental materialisations, but that a mart that has nothing to compute is left alone:
+    its one statement is the look-up that says so. Everything else is the adapter's.
+    https://docs.getdbt.com/reference/global-configs/legacy-behaviors#built-in-materializations
+#}
+{% materialization incremental, adapter='duckdb', supported_languages=['sql', 'python'] -%}
+    {%- if realtime_insights._is_left_alone() -%}
+        {{ return(realtime_insights._leave_alone()) }}
+    {%- endif -%}
+    {{ return(dbt.materialization_incremental_duckdb()) }}
+{%- endmaterialization %}
+
+{% materialization incremental, adapter='databricks', supported_languages=['sql', 'python'] -%}
+    {%- if realtime_insights._is_left_alone() -%}
+        {{ return(realtime_insights._leave_alone()) }}
+    {%- endif -%}
+    {{ return(dbt.materialization_incremental_databricks()) }}
+{%- endmaterialization %}
+
+{% macro _leave_alone() -%}
+    {%- call noop_statement('main', 'NOTHING NEW', 'NOTHING NEW', '0') -%} {{ model.compiled_code }} {%- endcall -%}
+    {{ return({'relations': [this.incorporate(type='table')]}) }}
+{%- endmacro %}
