@@ -281,6 +281,14 @@ WRONG = {
         "columns=['v'], ignore_null_updates=true, updated_columns='sets'",
         "option updated_columns: it excludes",
     ),
+    "subject_of_no_customer": (
+        "columns=['v'], subject='v'",
+        "option subject: it names the customer column",
+    ),
+    "unknown_subject": (
+        "columns=['v'], subject={'customer': 'v', 'at': 'z'}",
+        "option subject: z is not a column",
+    ),
     "no_sequence": ("columns=['v'], sequence=[]", "option sequence: changes need an order"),
     "changes_and_snapshots": (
         "columns=['v'], snapshots=ref('stg_snapshots')",

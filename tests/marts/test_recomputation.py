@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.components import UnavailableError
 from tests.support.lakehouse import PROJECT as WHOLE_PROJECT
 from tests.support.lakehouse import Lakehouse, envelope
-from tests.support.components import UnavailableError
 from tests.support.warehouse import WarehouseLakehouse, running_warehouse
 
 PROJECT = Path(__file__).parent / "project"
@@ -199,6 +199,18 @@ def bank(engine: Engine) -> Bank:
     return bank_of_four(engine)
 
 
+@pytest.fixture(scope="module")
+def only_duckdb() -> Iterator[Engine]:
+    with duckdb() as started:
+        yield started
+
+
+@pytest.fixture
+def duckdb_bank(only_duckdb: Engine) -> Bank:
+    """For what is decided in Jinja, before any engine is asked to write."""
+    return bank_of_four(only_duckdb)
+
+
 def others(*customers: int) -> set[tuple[int]]:
     return {(customer,) for customer in (1, 2, 3, 4) if customer not in customers}
 
@@ -267,7 +279,8 @@ def test_rows_without_a_customer_are_computed_too(bank: Bank) -> None:
     assert bank.lakehouse.query(query) == []
 
 
-def test_nothing_new_writes_nothing(bank: Bank) -> None:
+def test_nothing_new_writes_nothing(duckdb_bank: Bank) -> None:
+    bank = duckdb_bank
     bank.run()
     bank.tamper()
     bank.run()
@@ -288,7 +301,8 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("change", WHOLE)
-def test_what_is_no_customers_row_computes_everything(bank: Bank, change: str) -> None:
+def test_what_is_no_customers_row_computes_everything(duckdb_bank: Bank, change: str) -> None:
+    bank = duckdb_bank
     # A mart that is computed whole reads what stands in those that are not.
     bank.tamper(*() if "spend_by_month" in WHOLE[change] else ("spend_by_month",))
     project = bank.lakehouse.project
@@ -324,7 +338,9 @@ def test_what_is_no_customers_row_computes_everything(bank: Bank, change: str) -
     assert {m: rows[m] for m in computed} == {m: bank.rows(m) for m in computed}
 
 
-def test_the_day_is_that_of_the_newest_record_and_never_goes_back(bank: Bank) -> None:
+def test_the_day_is_that_of_the_newest_record_and_never_goes_back(duckdb_bank: Bank) -> None:
+    bank = duckdb_bank
+
     def day() -> Any:
         return bank.lakehouse.query("select max(as_of_date) from observability.runs")[0][0]
 
@@ -346,7 +362,8 @@ def test_a_run_that_failed_half_way_converges(bank: Bank) -> None:
     assert rows == bank.all_rows()
 
 
-def test_a_mart_built_before_the_mart_that_it_reads_is_built_again(bank: Bank) -> None:
+def test_a_mart_built_before_the_mart_that_it_reads_is_built_again(duckdb_bank: Bank) -> None:
+    bank = duckdb_bank
     bank.pay(12, 1, "5.00", "2026-05-31")
     bank.land(landed_at=on("2026-06-20"))
     bank.run("--select", "payments_state", "customer_summary")

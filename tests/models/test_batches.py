@@ -23,26 +23,16 @@ START = datetime(2026, 1, 5, 9, 0)
 BATCHES = 3
 # The models whose tables are compared, whole, between batches and a full refresh.
 TABLES = (
-    "silver.customers",
-    "silver.customers_history",
-    "silver.accounts",
-    "silver.card_transactions",
-    "silver.checking_transactions",
-    "silver.customer_patterns",
-    "silver.customer_patterns_history",
-    "silver.behavior_events",
-    "silver.clickstream_events",
-    "marts.customer_sessions",
-    "marts.customer_engagement",
-    "marts.customer_lifetime",
-    "marts.customer_segments",
-    "marts.customer_360",
-    "marts.customer_preferences",
-    "marts.cash_back_ledger",
-    "marts.cash_back_monthly",
-    "marts.cash_back_break_even",
+    *sorted(f"silver.{path.stem}" for path in (PROJECT / "models" / "silver").glob("*.sql")),
+    *sorted(
+        f"marts.{path.stem}"
+        for path in (PROJECT / "models" / "marts").rglob("*.sql")
+        if path.parent.name != "dashboard"
+    ),
     "observability.rejected_changes",
 )
+# Nothing of theirs is landed here.
+EMPTY = ("silver.checking_transactions", "silver.loan_applications")
 
 
 def micros(moment: datetime) -> int:
@@ -464,7 +454,7 @@ def test_three_batches_give_what_a_full_refresh_gives(
         query = f"select * from {table} order by all"
         rows = in_batches.query(query)
         assert rows == refreshed.query(query), table
-        if table != "silver.checking_transactions":
+        if table not in EMPTY:
             assert rows, f"{table} is empty: nothing was compared"
 
 
