@@ -1,5 +1,8 @@
 -- Which customers cost the bank most through cash back, in all months together, and would more
--- spend help? Run with: dbt show --select who_loses_most_on_cash_back
+-- spend help?
+-- Columns: customer_id, programme, net_usd, months_in_loss, average_monthly_spend_usd,
+--     break_even_spend_usd, break_even_status
+-- Run with: dbt show --select who_loses_most_on_cash_back
 with
 
 monthly as (

@@ -1,13 +1,20 @@
-"""The whole path: a simulated bank, through Kafka and files, gives the bank's true state."""
+"""The whole path: a simulated bank, through Kafka and files, gives the bank's true state.
+
+And what is asked of it: analyses answer with the columns that they promise, metrics agree with the
+dashboard, a training set can be read.
+"""
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ingestion.simulate import Settings, truth
@@ -129,3 +136,80 @@ def test_every_malformed_record_is_in_quarantine_with_its_reason(
     assert lakehouse.query("select sum(records_rejected) from marts.dashboard_summary") == [
         (malformed + lakehouse.query("select count(*) from observability.rejected_changes")[0][0],)
     ]
+
+
+ANALYSES = sorted(path.stem for path in (PROJECT / "analyses").glob("*.sql"))
+
+
+@pytest.fixture(scope="module")
+def compiled(built: tuple[Lakehouse, Counter[str]]) -> dict[str, str]:
+    """The SQL of every analysis; this lakehouse was filled at once, so it knew nothing then."""
+    result = built[0].dbt("compile", "--select", "path:analyses", "--vars", "as_known: now")
+    return {done.node.name: done.node.compiled_code for done in result.result.results}
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_answers_with_the_columns_that_it_promises(
+    built: tuple[Lakehouse, Counter[str]], compiled: dict[str, str], name: str
+) -> None:
+    text = (PROJECT / "analyses" / f"{name}.sql").read_text()
+    promised = re.search(r"^-- Columns: (.*(?:\n--     .*)*)", text, re.M)
+    assert promised, "its header says no columns"
+    assert f"-- Run with: dbt show --select {name}" in text
+    columns = re.findall(r"\w+", promised[1])
+    sql = compiled[name]
+    assert [row[0] for row in built[0].query(f"describe {sql}")] == columns
+    assert built[0].query(sql), "it answers nothing"
+
+
+def test_dbt_show_runs_an_analysis(built: tuple[Lakehouse, Counter[str]]) -> None:
+    shown = built[0].dbt("show", "--select", "who_loses_most_on_cash_back", "--limit", "3")
+    assert len(shown.result.results[0].agate_table.rows) == 3
+
+
+def test_a_training_set_is_exported_and_can_be_read(
+    built: tuple[Lakehouse, Counter[str]], compiled: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "training_set.parquet"
+    arguments = json.dumps({"query": "training_set", "path": str(path)})
+    operation = ("run-operation", "export_parquet", "--args", arguments)
+    built[0].dbt(*operation, "--vars", "as_known: now")
+    table = pq.read_table(path)
+    rows = built[0].query(compiled["training_set"])
+    assert table.num_rows == len(rows) > 0
+    assert [tuple(row.values()) for row in table.to_pylist()] == rows
+    assert pa.types.is_decimal(table.schema.field("spend_90d_usd").type)
+    assert table.column("feature_at").null_count == 0
+    result = built[0].dbt(
+        "run-operation", "export_parquet", "--args", "{query: nothing, path: x}", check=False
+    )
+    assert not result.success
+
+
+@pytest.fixture(scope="module")
+def manifest(built: tuple[Lakehouse, Counter[str]]) -> dict[str, Any]:
+    """What dbt has written about the project."""
+    text = (built[0].path / "target" / "manifest.json").read_text()
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+def test_every_model_has_an_owner_and_the_dashboard_is_exposed(manifest: dict[str, Any]) -> None:
+    groups = {group["name"]: group["owner"] for group in manifest["groups"].values()}
+    assert set(groups) == {"finance", "marketing", "risk", "data_science", "platform"}
+    assert all(owner["email"] and owner["name"] for owner in groups.values())
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    assert models
+    for model in models:
+        assert model["config"]["group"] in groups, model["name"]
+        is_internal = "/staging/" in model["original_file_path"] or model["name"].endswith("_state")
+        if is_internal and "/observability/" not in model["original_file_path"]:
+            assert model["config"]["access"] == "private", model["name"]
+
+    exposures = {exposure["name"]: exposure for exposure in manifest["exposures"].values()}
+    on_page = {m["unique_id"] for m in models if m["name"].startswith("dashboard_")}
+    assert set(exposures["insights_dashboard"]["depends_on"]["nodes"]) == on_page
+    assert exposures["training_sets"]["depends_on"]["nodes"] == [
+        "model.realtime_insights.customer_features"
+    ]
+    assert all(e["owner"]["email"] and e["description"] for e in exposures.values())

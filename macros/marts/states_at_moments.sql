@@ -32,6 +32,7 @@
         on
             ranged.first_feature_at <= moments.feature_at
             and (ranged.replaced_at is null or ranged.replaced_at > moments.feature_at)
+    where ranged.replaced_at is null or ranged.replaced_at > ranged.first_feature_at
 {%- endmacro %}
 
 {# The first moment of `customer_features` that can see what happened at a time. #}

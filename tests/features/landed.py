@@ -50,10 +50,9 @@ class Bank:
         self._random = random.Random(seed)
         self._lsn = 0
         # Several feeds land within one minute.
-        self._landings = sorted(
-            START + timedelta(hours=self._random.randint(0, 4000), minutes=7, seconds=41)
-            for _ in range(24)
-        )
+        hours = sorted(self._random.randint(0, 4000) for _ in range(24))
+        landings = [START + timedelta(hours=h, minutes=7, seconds=41) for h in hours]
+        self._landings = [*landings, END]
         self.customers = range(1, customers + 1)
         made = [record for customer in self.customers for record in self._life(customer)]
         made += [record for number in range(1, 260) for record in self._transaction(number)]

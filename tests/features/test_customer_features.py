@@ -1,12 +1,15 @@
 """Features as known then and as known now: what lands late never reaches a row of the past."""
 
+import json
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.dataset import dataset
 
 from tests.features.landed import MOMENTS, Bank, Row
 from tests.support.lakehouse import Lakehouse
@@ -176,3 +179,15 @@ def test_a_batch_applied_again_changes_nothing(built: Lakehouse) -> None:
     built.query("delete from observability.cdc_watermarks")
     built.dbt("run", "--select", *MODELS.split())
     assert sorted(map(repr, rows_of(built))) == before
+
+
+def test_features_are_exported_as_parquet(built: Lakehouse, tmp_path: Path) -> None:
+    path = tmp_path / "features.parquet"
+    arguments = json.dumps({"query": "customer_features", "path": str(path)})
+    built.dbt("run-operation", "export_parquet", "--args", arguments)
+    table = dataset(path, format="parquet").to_table(columns=[*KEYS[:2], *FEATURES])
+    expected = [{name: row[name] for name in (*KEYS[:2], *FEATURES)} for row in rows_of(built)]
+    assert sorted(map(repr, table.column("spend_90d_usd").to_pylist())) == sorted(
+        repr(row["spend_90d_usd"]) for row in expected
+    )
+    assert table.num_rows == len(expected) > 0

@@ -189,7 +189,7 @@ class Session:
     # Queries and changes of rows
 
     def _query(self, statement: Statement) -> pa.Table:
-        return self._engine.sql(self._for_engine(statement))
+        return self._engine.sql(self._for_engine(statement, head=statement.head))
 
     def _insert(self, statement: Statement) -> pa.Table:
         tree = statement.tree

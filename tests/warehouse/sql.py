@@ -5,6 +5,7 @@ where they stand. sqlglot says where, and is the judge of what is Databricks SQL
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,10 @@ from .catalog import NotSupportedError, WarehouseError
 # It warns of each statement that it keeps as words (SHOW, OPTIMIZE): they are counted instead.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 _DIALECT = Databricks()
+# sqlglot does not know it: what comes before the query is taken off.
+_TO_DIRECTORY = re.compile(
+    r"(/\*.*?\*/\s*)?insert\s+overwrite\s+directory\s+'[^'\\]+'\s+using\s+parquet\s", re.I | re.S
+)
 
 
 class UnparsedError(WarehouseError):
@@ -36,10 +41,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement: its text and its syntax tree."""
+    """One statement: its text and its syntax tree; `head` is what stands before a query."""
 
     text: str
     tree: exp.Expr
+    head: str = ""
 
     @cached_property
     def words(self) -> list[Token]:
@@ -102,6 +108,8 @@ class Statement:
 def parse(text: str) -> Statement:
     """Parse one statement. Raise UnparsedError where it is not Databricks SQL."""
     text = text.strip().rstrip(";").rstrip()
+    head = found.group() if (found := _TO_DIRECTORY.match(text)) else ""
+    text = text.removeprefix(head)
     try:
         trees = _DIALECT.parse(text, error_level=ErrorLevel.IMMEDIATE)
     except SqlglotError as error:
@@ -109,7 +117,7 @@ def parse(text: str) -> Statement:
         raise UnparsedError(f"[PARSE_SYNTAX_ERROR] not parsed as Databricks SQL: {said}") from error
     if len(trees) != 1 or trees[0] is None:
         raise WarehouseError("[PARSE_SYNTAX_ERROR] one statement is expected")
-    return Statement(text, trees[0])
+    return Statement(text, trees[0], head)
 
 
 def name_parts(table: exp.Expr | None) -> tuple[str, ...]:

@@ -94,11 +94,7 @@ final as (
         directed.earlier_online_txns,
         directed.recent_sessions,
         directed.earlier_sessions,
-        case
-            when directed.number_of_online_txns > 10 then 'HIGH'
-            when directed.number_of_online_txns > 2 then 'MEDIUM'
-            else 'LOW'
-        end as engagement_level,
+        {{ engagement_level('directed.number_of_online_txns') }} as engagement_level,
         trend_rules.trend as engagement_trend,
         directed.observed_at
     from directed

@@ -8,6 +8,19 @@ moments as (
     where date_day = month_start_date and date_day <= {{ as_of_month() }}
 ),
 
+-- The months in which 90 days before a moment can lie.
+months_back as (
+    select
+        moments.feature_at,
+        dates.date_day as month
+    from moments
+    inner join {{ ref('dates') }} as dates
+        on
+            dates.date_day < cast(moments.feature_at as date)
+            and dates.date_day >= cast(moments.feature_at - interval 4 month as date)
+    where dates.date_day = dates.month_start_date
+),
+
 card_transactions as (
     select * from {{ ref('card_transactions_known') }}
     where {{ of_changed_customers() }}
@@ -36,21 +49,23 @@ merchant_categories as (
 transactions_at as (
     select
         card_transactions.customer_id,
-        moments.feature_at,
+        months_back.feature_at,
         card_transactions.transaction_type = 'purchase' as is_purchase,
-        card_transactions.transacted_at >= moments.feature_at - interval 30 day as is_in_30d,
+        card_transactions.transacted_at >= months_back.feature_at - interval 30 day as is_in_30d,
         card_transactions.amount_usd,
         coalesce(merchant_categories.category, 'other') as category,
-        greatest(card_transactions.known_from, moments.feature_at) as seen_from,
+        greatest(card_transactions.known_from, months_back.feature_at) as seen_from,
         card_transactions.known_to as seen_to
     from card_transactions
-    inner join moments
+    inner join months_back
         on
-            card_transactions.transacted_at < moments.feature_at
-            and card_transactions.transacted_at >= moments.feature_at - interval 90 day
+            cast(date_trunc('month', card_transactions.transacted_at) as date) = months_back.month
+            and card_transactions.transacted_at >= months_back.feature_at - interval 90 day
     left join merchant_categories
         on card_transactions.merchant_category_code = merchant_categories.merchant_category_code
-    where card_transactions.known_to is null or card_transactions.known_to > moments.feature_at
+    where
+        card_transactions.known_to is null
+        or card_transactions.known_to > months_back.feature_at
 ),
 
 -- A purchase counts as the last one up to the moment at which a later one was known in time, for
@@ -97,7 +112,12 @@ last_purchases_at as (
                 last_purchases.replaced_at is null
                 or last_purchases.replaced_at > moments.feature_at
             )
-    where last_purchases.known_to is null or last_purchases.known_to > moments.feature_at
+    where
+        (last_purchases.known_to is null or last_purchases.known_to > moments.feature_at)
+        and (
+            last_purchases.replaced_at is null
+            or last_purchases.replaced_at > last_purchases.first_feature_at
+        )
 ),
 
 accounts_at as (
