@@ -27,7 +27,8 @@
     {%- if 'as_of_date' not in notes -%}
         {%- set runs = realtime_insights.run_state_relation('runs') -%}
         {%- set known = none -%}
-        {%- if load_cached_relation(runs) is not none -%}
+        {#- The first run has made it after the cache was filled. -#}
+        {%- if realtime_insights._is_built() or load_cached_relation(runs) is not none -%}
             {%- set known = run_query(
                 'select cast(max(as_of_date) as ' ~ dbt.type_string() ~ ') from ' ~ runs
             ).rows[0][0] -%}

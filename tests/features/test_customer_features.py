@@ -41,6 +41,9 @@ def built(
     for number in range(builds):
         BANK.land(lakehouse, _part(number, builds))
         lakehouse.dbt("run", "--select", *MODELS.split())
+        # Today is the day up to which the data speak, from the first run on.
+        newest = lakehouse.query("select max(feature_at) from marts.customer_features")[0][0]
+        assert newest == max(m for m in MOMENTS if m <= _part(number, builds)[-1])
     lakehouse.dbt("test", "--select", "customer_features", "card_transactions_known")
     yield lakehouse
     if isinstance(lakehouse, WarehouseLakehouse):
