@@ -11,12 +11,18 @@ const POLL_MS = 5000;
 const TIMEOUT_MS = 20000;
 const SERVED = location.protocol !== "file:";
 const VIEWS = [
-  "summary", "engagement_mix", "favorites", "cash_back_monthly",
-  "break_even", "break_even_by_programme", "freshness", "rejected",
+  "summary", "engagement_mix", "favorites", "cash_back_monthly", "cash_back_daily",
+  "losses", "losses_by_reason", "break_even", "break_even_by_programme", "freshness", "rejected",
 ];
 const LEVELS = ["LOW", "MEDIUM", "HIGH"];
 const SYMBOLS = { above: "circle", below: "circle-open", never: "x-thin-open" };
 const SPEND_QUANTILE = 0.98; // the few who spend more would squeeze everybody else into a corner
+const REASONS = {
+  never: "Cash back takes all of the interchange",
+  below_break_even: "Spends too little to cover the card's cost",
+  no_spend: "Does not use the card",
+  refunds: "Refunds left no spend",
+};
 const NONE = "–";
 
 const NARROW = matchMedia("(max-width: 640px)");
@@ -57,6 +63,7 @@ const INSTANT = new Intl.DateTimeFormat("en-GB", {
   dateStyle: "medium", timeStyle: "medium", timeZone: "UTC",
 });
 const MONTH = new Intl.DateTimeFormat("en-GB", { month: "short", year: "numeric", timeZone: "UTC" });
+const DAY = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeZone: "UTC" });
 
 function dated(format, value, suffix = "") {
   const time = Date.parse(value);
@@ -66,6 +73,8 @@ function dated(format, value, suffix = "") {
 const instant = (value) => dated(INSTANT, value, " UTC");
 const shortInstant = (value) => plain(value).slice(0, 19).replace("T", " ");
 const month = (value) => dated(MONTH, value);
+const day = (value) => dated(DAY, value);
+const because = (value) => REASONS[value] ?? plain(value);
 
 function duration(value) {
   if (value === null || value === undefined) return NONE;
@@ -125,6 +134,8 @@ const KINDS = {
   usd: [usd, "number"],
   percent: [percent, "number"],
   month: [month, ""],
+  day: [day, ""],
+  reason: [because, ""],
   duration: [duration, "number"],
   instant: [shortInstant, "instant"],
 };
@@ -260,10 +271,11 @@ function drawFavorites(rows) {
 
 function drawMonthly(rows) {
   const sorted = [...rows].sort((a, b) => (plain(a.month) < plain(b.month) ? -1 : 1));
-  const x = sorted.map((row) => label(month(row.month)));
+  const title = (row) => month(row.month) + (row.is_over === false ? ", so far" : "");
+  const x = sorted.map((row) => label(title(row)));
   const trace = (name, column, sign, settings) => ({
     name, x, y: sorted.map((row) => sign * Number(row[column])), hoverinfo: "text",
-    text: sorted.map((row) => `${label(month(row.month))}<br>${name} ${label(usd(row[column]))}`),
+    text: sorted.map((row) => `${label(title(row))}<br>${name} ${label(usd(row[column]))}`),
     textposition: "none", ...settings,
   });
   const bar = (name) => ({ type: "bar", marker: { color: colour(name) } });
@@ -278,7 +290,7 @@ function drawMonthly(rows) {
   ];
   const last = sorted.at(-1);
   const empty = "No card transaction has earned cash back yet.";
-  chart("monthly-chart", last ? `Interchange, cash back, net and loss per month. In ${month(last.month)}: `
+  chart("monthly-chart", last ? `Interchange, cash back, net and loss per month. In ${title(last)}: `
     + `interchange ${usd(last.interchange_usd)}, cash back ${usd(last.cash_back_usd)}, `
     + `net ${usd(last.net_usd)}, loss ${usd(last.loss_usd)}.` : empty,
   rows.length ? traces : [], {
@@ -288,12 +300,59 @@ function drawMonthly(rows) {
     yaxis: axis({ tickformat: "$,.0f", zerolinewidth: 1.5 }),
   }, empty);
   table("monthly-table", "Cash back per month", [
-    ["Month", "month", "month"], ["Interchange", "interchange_usd", "usd"],
+    ["Month", "title", "text"], ["Interchange", "interchange_usd", "usd"],
     ["Monthly fees", "monthly_fee_usd", "usd"], ["Cash back", "cash_back_usd", "usd"],
     ["Servicing cost", "servicing_cost_usd", "usd"], ["Net", "net_usd", "usd"],
     ["Loss", "loss_usd", "usd"], ["Customers", "customers", "count"],
     ["In loss", "customers_in_loss", "count"],
+  ], [...sorted].reverse().map((row) => ({ ...row, title: title(row) })), empty);
+}
+
+function drawDaily(rows) {
+  const sorted = [...rows].sort((a, b) => (plain(a.date_day) < plain(b.date_day) ? -1 : 1));
+  const trace = (name, column, settings) => ({
+    name, x: sorted.map((row) => plain(row.date_day)), y: sorted.map((row) => Number(row[column])),
+    hoverinfo: "text", textposition: "none", ...settings,
+    text: sorted.map((row) => `${label(day(row.date_day))}<br>${name} ${label(usd(row[column]))}`),
+  });
+  const traces = [
+    trace("Net of the day", "net_usd", {
+      type: "bar", marker: { color: sorted.map((row) => colour(isNegative(row.net_usd) ? "bad" : "income")) },
+    }),
+    trace("Net to date", "net_to_date_usd", {
+      type: "scatter", mode: "lines", line: { color: colour("net"), width: 2 },
+    }),
+  ];
+  const last = sorted.at(-1);
+  const empty = "No day has moved the cash-back result yet.";
+  chart("daily-chart", last ? `Net of cash back per day, and to date. Up to ${day(last.date_day)}: `
+    + `${usd(last.net_to_date_usd)} to date, ${usd(last.net_usd)} on that day.` : empty,
+  rows.length ? traces : [], {
+    height: 300, bargap: 0.1, showlegend: true,
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    xaxis: axis({ type: "date", showgrid: false }),
+    yaxis: axis({ tickformat: "$,.0f", zerolinewidth: 1.5 }),
+  }, empty);
+  table("daily-table", "Cash back per day", [
+    ["Day", "date_day", "day"], ["Customers", "customers", "count"],
+    ["Interchange", "interchange_usd", "usd"], ["Fees", "monthly_fee_usd", "usd"],
+    ["Cash back", "cash_back_usd", "usd"], ["Servicing cost", "servicing_cost_usd", "usd"],
+    ["Net", "net_usd", "usd"], ["Net to date", "net_to_date_usd", "usd"],
   ], [...sorted].reverse(), empty);
+}
+
+function drawLosses(losses, reasons) {
+  const mostFirst = (rows) => [...rows].sort((a, b) => Number(b.loss_usd) - Number(a.loss_usd));
+  const empty = "No customer lost in the newest month that is over.";
+  table("reasons-table", "Customers who lose, by reason", [
+    ["Reason", "reason", "reason"], ["Customers", "customers", "count"],
+    ["First since", "losing_from_month", "month"], ["Loss since then", "loss_usd", "usd"],
+  ], mostFirst(reasons), empty);
+  table("losses-table", "Customers who lose most", [
+    ["Customer", "customer_id", "text"], ["Programme", "programme", "name"],
+    ["Losing since", "losing_from_month", "month"], ["Months", "months", "count"],
+    ["Spend", "spend_usd", "usd"], ["Loss", "loss_usd", "usd"], ["Why", "explanation", "long"],
+  ], mostFirst(losses), empty);
 }
 
 /** The dashed line and the label of each programme's threshold that lies within the chart. */
@@ -391,6 +450,7 @@ function drawBreakEven(customers, programmes) {
   table("programme-table", "Customers by programme and break-even", [
     ["Programme", "programme", "name"], ["Customers", "customers", "count"],
     ["Above break-even", "above", "count"], ["Below", "below", "count"], ["Never", "never", "count"],
+    ["No spend", "no_spend", "count"],
     ["Median break-even spend", "median_break_even_spend_usd", "usd"], ["Net a month", "net_usd", "usd"],
   ], programmes, "No cash-back programme has customers yet.");
 }
@@ -406,7 +466,7 @@ function drawTiles(summary, mix) {
   write("note-engaged", high ? `${plural(high.customers, "customer", "customers")} at level HIGH`
     : "no customer at level HIGH");
   write("tile-cost", usd(summary.cash_back_cost_usd));
-  const when = summary.cash_back_month ? `in ${month(summary.cash_back_month)}, the newest month` : "";
+  const when = summary.cash_back_month ? `in ${month(summary.cash_back_month)}, the newest month that is over` : "";
   write("note-cost", when);
   write("tile-net", usd(summary.cash_back_net_usd), isNegative(summary.cash_back_net_usd));
   write("note-net", "interchange and fees less cash back and servicing");
@@ -442,6 +502,8 @@ function draw(insights) {
   drawEngagement(views.engagement_mix);
   drawFavorites(views.favorites);
   drawMonthly(views.cash_back_monthly);
+  drawDaily(views.cash_back_daily);
+  drawLosses(views.losses, views.losses_by_reason);
   drawBreakEven(views.break_even, views.break_even_by_programme);
   drawFeeds(views.freshness, views.rejected);
   drawAsOf(views.summary[0]?.as_of, insights.generated_at);

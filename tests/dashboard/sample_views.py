@@ -27,12 +27,20 @@ COLUMNS: Mapping[str, str] = {
     "cash_back_monthly": """month date, interchange_usd decimal(18, 2),
         cash_back_usd decimal(18, 2), monthly_fee_usd decimal(18, 2),
         servicing_cost_usd decimal(18, 2), net_usd decimal(18, 2), loss_usd decimal(18, 2),
-        customers bigint, customers_in_loss bigint""",
+        customers bigint, customers_in_loss bigint, is_over boolean""",
+    "cash_back_daily": """date_day date, customers bigint, interchange_usd decimal(18, 2),
+        cash_back_usd decimal(18, 2), monthly_fee_usd decimal(18, 2),
+        servicing_cost_usd decimal(18, 2), net_usd decimal(18, 2),
+        net_to_date_usd decimal(18, 2)""",
+    "losses": """customer_id bigint, programme varchar, losing_from_month date, months bigint,
+        spend_usd decimal(18, 2), loss_usd decimal(18, 2), reason varchar, explanation varchar""",
+    "losses_by_reason": """reason varchar, customers bigint, losing_from_month date,
+        loss_usd decimal(18, 2)""",
     "break_even": """customer_id bigint, programme varchar,
         average_monthly_spend_usd decimal(18, 2), break_even_spend_usd decimal(18, 2),
         break_even_status varchar, monthly_net_usd decimal(18, 2)""",
     "break_even_by_programme": """programme varchar, customers bigint, above bigint,
-        below bigint, never bigint, median_break_even_spend_usd decimal(18, 2),
+        below bigint, never bigint, no_spend bigint, median_break_even_spend_usd decimal(18, 2),
         net_usd decimal(18, 2)""",
     "freshness": """feed varchar, records bigint, last_batch_id bigint,
         last_ingested_at timestamp, last_source_timestamp timestamp,
@@ -97,6 +105,7 @@ def by_programme(points: list[Row]) -> list[Row]:
                 status.count("above"),
                 status.count("below"),
                 status.count("never"),
+                status.count("no_spend"),
                 cents(float(median(known))) if known else None,
                 net,
             )
@@ -123,11 +132,26 @@ def months(points: list[Row], count: int, seed: int) -> list[Row]:
                 cents(fee),
                 cents(servicing),
                 net,
-                cents(in_loss * 2.35),
+                None if number == count - 1 else cents(in_loss * 2.35),
                 len(points),
-                in_loss,
+                None if number == count - 1 else in_loss,
+                number < count - 1,
             )
         )  # fmt: skip - two lines read better than nine
+    return rows
+
+
+def days(count: int, seed: int) -> list[Row]:
+    draw = random.Random(seed)
+    to_date = Decimal(0)
+    rows: list[Row] = []
+    for number in range(count):
+        interchange, cash_back = cents(draw.uniform(80, 140)), cents(draw.uniform(60, 110))
+        fee, servicing = (cents(990), cents(1200)) if number % 30 == 0 else (cents(0), cents(0))
+        net = interchange + fee - cash_back - servicing
+        to_date += net
+        row = (200, interchange, cash_back, fee, servicing, net, to_date)
+        rows.append((date(2026, 7, 1) + timedelta(days=number), *row))
     return rows
 
 
@@ -167,6 +191,35 @@ def sample_rows(count: int = 400, seed: int = 7) -> Rows:
             ("other", 4_870, 20_101, Decimal("1462301.34"), Decimal("1.80")),
         ],
         "cash_back_monthly": months(points, 12, seed),
+        "cash_back_daily": days(60, seed),
+        "losses": [
+            (
+                100_031,
+                "travel_plus",
+                date(2026, 6, 1),
+                3,
+                Decimal("912.40"),
+                Decimal("31.07"),
+                "never",
+                "Cash back of 20.07 USD takes all of the interchange of 15.50 USD: more spend of "
+                "this kind would not help.",
+            ),
+            (
+                100_007,
+                "everyday",
+                date(2025, 12, 1),
+                9,
+                Decimal("0.00"),
+                Decimal("112.60"),
+                "no_spend",
+                "No card was used: the servicing cost of 112.60 USD is not covered by fees of 0.00 "
+                "USD.",
+            ),
+        ],
+        "losses_by_reason": [
+            ("below_break_even", 3_100, date(2025, 10, 1), Decimal("41240.95")),
+            ("never", 1_027, date(2025, 11, 1), Decimal("61240.10")),
+        ],
         "break_even": points,
         "break_even_by_programme": by_programme(points),
         "freshness": [

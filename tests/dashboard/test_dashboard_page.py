@@ -14,14 +14,23 @@ MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 
 READY = "document.documentElement.dataset.state === 'ready'"
-DRAWN = f"{READY} && document.querySelectorAll('.chart .main-svg').length >= 8"
+DRAWN = f"{READY} && document.querySelectorAll('.chart .main-svg').length >= 10"
 STYLE = Path(__file__).parents[2] / "dashboard" / "style.css"
 
-CHARTS = ("#engagement-chart", "#favorites-chart", "#monthly-chart", "#break-even-chart")
+CHARTS = (
+    "#engagement-chart",
+    "#favorites-chart",
+    "#monthly-chart",
+    "#daily-chart",
+    "#break-even-chart",
+)
 TABLES = (
     "#engagement-table",
     "#favorites-table",
     "#monthly-table",
+    "#daily-table",
+    "#reasons-table",
+    "#losses-table",
     "#programme-table",
     "#freshness-table",
     "#rejected-table",
@@ -52,7 +61,7 @@ def test_all_panels_are_shown_with_their_figures(
     tiles = {
         "customers": ("12,480", "11,932 active in the last 30 days, spending $14,873,210.55"),
         "engaged": ("29.00 %", "3,619 customers at level HIGH"),
-        "cost": ("$201,934.17", "in Sept 2026, the newest month"),
+        "cost": ("$201,934.17", "in Sept 2026, the newest month that is over"),
         "net": (f"{MINUS}$18,342.60", "interchange and fees less cash back and servicing"),
         "loss": ("4,127", "losing $61,240.95 in the month"),
         "rejected": ("312", "of 1,284,551 landed; 5,873 records late"),
@@ -64,7 +73,20 @@ def test_all_panels_are_shown_with_their_figures(
     favourite = ["Groceries", "11,204", "182,330", "$4,903,221.10", "31.42 %"]
     assert row_of(page, "#favorites-table", "Groceries") == favourite
     assert row_of(page, "#monthly-table", "Oct 2025")[7] == "400"
-    assert row_of(page, "#programme-table", "Travel plus")[1:5] == ["47", "9", "24", "14"]
+    assert row_of(page, "#monthly-table", "Sept 2026, so far")[6:] == [NONE, "400", NONE]
+    assert row_of(page, "#daily-table", "29 Aug 2026")[1] == "200"
+    reason = ["Cash back takes all of the interchange", "1,027", "Nov 2025", "$61,240.10"]
+    assert row_of(page, "#reasons-table", reason[0]) == reason
+    losers = page.evaluate(
+        "[...document.querySelectorAll('#losses-table tbody tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert [loser[:6] for loser in losers] == [
+        ["100007", "Everyday", "Dec 2025", "9", "$0.00", "$112.60"],
+        ["100031", "Travel plus", "Jun 2026", "3", "$912.40", "$31.07"],
+    ]
+    assert losers[0][6].startswith("No card was used")
+    assert row_of(page, "#programme-table", "Travel plus")[1:6] == ["47", "9", "24", "14", "0"]
     landed = row_of(page, "#freshness-table", "bank_card_transactions")
     assert landed[3].startswith("2026-09-30 21:14:52")
     assert landed[5] == "90 min"
@@ -93,6 +115,7 @@ def test_the_charts_draw_every_bar_month_customer_and_threshold(
     assert page.evaluate(count.format("favorites-chart", "bars .point")) == 9
     assert page.evaluate(count.format("monthly-chart", "bars .point")) == 3 * 12
     assert page.evaluate(count.format("monthly-chart", "scatterlayer .point")) == 12
+    assert page.evaluate(count.format("daily-chart", "bars .point")) == 60
     few_hidden = page.evaluate(count.format("break-even-chart", "scatterlayer .point"))
     assert 0.98 * 400 <= few_hidden < 400
     page.evaluate("document.querySelector('#show-all').click()")
@@ -100,7 +123,7 @@ def test_the_charts_draw_every_bar_month_customer_and_threshold(
     chart = page.text("#break-even-chart")
     for programme in sample_rows()["break_even_by_programme"]:
         name = str(programme[0]).replace("_", " ").capitalize()
-        assert f"{name}: ${programme[5]:,}" in chart
+        assert f"{name}: ${programme[6]:,}" in chart
     for status in ("above", "below", "never", "▲ earns", "▼ loses"):
         assert status in chart
 
@@ -143,7 +166,9 @@ def test_hostile_text_is_shown_as_text_and_never_runs(
         engagement_mix=[(image, 1, Decimal("100.00"))],
         favorites=[(link, 1, 1, Decimal(1), Decimal(60)), (markup, 1, 1, Decimal(1), Decimal(40))],
         break_even=[(1, image, Decimal(5), None, "never", Decimal(-1))],
-        break_even_by_programme=[(image, 1, 0, 0, 1, Decimal(2), Decimal(-1))],
+        break_even_by_programme=[(image, 1, 0, 0, 1, 0, Decimal(2), Decimal(-1))],
+        losses=[(1, image, None, 1, Decimal(1), Decimal(1), link, script)],
+        losses_by_reason=[(image, 1, None, Decimal(1))],
         freshness=[(link, 1, 1, NOW, NOW, 1)],
         rejected=[(script, image, f"{script} \u2028 {link}", 1, NOW)],
     )
@@ -151,6 +176,8 @@ def test_hostile_text_is_shown_as_text_and_never_runs(
     assert row_of(page, "#rejected-table", script)[1:3] == [image, f"{script} \u2028 {link}"]
     assert row_of(page, "#favorites-table", link)[0] == link
     assert row_of(page, "#programme-table", image)[0] == image
+    assert row_of(page, "#losses-table", "1")[6] == script
+    assert row_of(page, "#reasons-table", image)[0] == image
     assert image[:20] in page.text("#engagement-chart")
     assert link in page.text("#favorites-chart")
     assert markup in page.text("#favorites-chart")
@@ -222,6 +249,9 @@ def test_an_empty_bank_is_said_in_words(dashboard: Dashboard, page: Page, served
     assert page.text("#engagement-chart") == "No customer has an engagement level yet."
     assert page.text("#favorites-chart") == "No preference has been seen yet."
     assert page.text("#monthly-chart") == "No card transaction has earned cash back yet."
+    assert page.text("#daily-chart") == "No day has moved the cash-back result yet."
+    nobody = "No customer lost in the newest month that is over."
+    assert (page.text("#losses-table"), page.text("#reasons-table")) == (nobody, nobody)
     assert page.text("#break-even-chart") == "No customer of a cash-back programme has spent yet."
     assert page.text("#freshness-table") == "No feed has landed anything yet."
     assert page.text("#rejected-table") == "Nothing was rejected."
@@ -235,7 +265,7 @@ def test_an_empty_bank_is_said_in_words(dashboard: Dashboard, page: Page, served
 
 def test_money_is_shown_digit_by_digit(dashboard: Dashboard, page: Page, served: str) -> None:
     large = Decimal("9007199254740993.07")  # a floating-point number would end in 992 or 994
-    month = (date(2026, 9, 1), large, -large, *[Decimal("0.10")] * 4, 2**60 + 1, 0)
+    month = (date(2026, 9, 1), large, -large, *[Decimal("0.10")] * 4, 2**60 + 1, 0, True)
     dashboard.export(cash_back_monthly=[month])
     page.open(served).wait_for(DRAWN)
     shown = row_of(page, "#monthly-table", "Sept 2026")

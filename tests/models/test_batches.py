@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from tests.support import oracle
+from tests.support.cash_back import assert_cash_back_matches
 from tests.support.lakehouse import PROJECT, Lakehouse, envelope
 from tests.support.oracle import Change
 
 START = datetime(2026, 1, 5, 9, 0)
 BATCHES = 3
+AS_OF = date(2026, 6, 30)
 # The models whose tables are compared, whole, between batches and a full refresh.
 TABLES = (
     *sorted(f"silver.{path.stem}" for path in (PROJECT / "models" / "silver").glob("*.sql")),
@@ -356,33 +358,8 @@ def assert_matches_oracle(lakehouse: Lakehouse, world: World, batch: int) -> Non
 
     enrolled = oracle.enrolments(versions)
     expected_ledger = oracle.ledger(transactions, enrolled, TERMS)
-    assert (
-        dict(
-            lakehouse.query(
-                "select transaction_id, (interchange_usd, cash_back_usd)"
-                " from marts.cash_back_ledger"
-            )
-        )
-        == expected_ledger
-    )
-    assert any(cash_back < 0 for _, cash_back in expected_ledger.values())
-
-    months = oracle.monthly(transactions, enrolled, TERMS)
-    assert {
-        (customer, month): tuple(values)
-        for customer, month, *values in lakehouse.query(
-            "select customer_id, month, spend_usd, interchange_usd, cash_back_usd, net_usd"
-            " from marts.cash_back_monthly"
-        )
-    } == {key: (m.spend, m.interchange, m.cash_back, m.net) for key, m in months.items()}
-
-    assert {
-        customer: (threshold, status)
-        for customer, threshold, status in lakehouse.query(
-            "select customer_id, break_even_spend_usd, break_even_status"
-            " from marts.cash_back_break_even"
-        )
-    } == oracle.break_even(months)
+    assert_cash_back_matches(lakehouse, expected_ledger, enrolled, TERMS, AS_OF)
+    assert any(entry.cash_back < 0 for entry in expected_ledger.values())
 
     assert_sessions_match(lakehouse, world.clicks, batch)
 

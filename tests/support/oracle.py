@@ -108,9 +108,18 @@ class Terms:
         row = self._valid(self.rates, day, programme=programme, category=category)
         return Decimal(row["cash_back_rate"])
 
-    def programme(self, programme: str, day: date) -> Mapping[str, str]:
-        """The terms of a programme on a day."""
-        return self._valid(self.programmes, day, programme=programme)
+    def programme(self, programme: str, month: date) -> Mapping[str, str]:
+        """The terms by which a month is counted: those of its first day, else its first ones."""
+        row = self._valid(self.programmes, month, programme=programme)
+        if "valid_from" in row:
+            return row
+        starting = [
+            (row["valid_from"], row)
+            for row in self.programmes
+            if row["programme"] == programme
+            and date.fromisoformat(row["valid_from"]).replace(day=1) == month
+        ]
+        return min(starting, key=lambda pair: pair[0])[1] if starting else defaultdict(lambda: "0")
 
 
 @dataclass
@@ -143,43 +152,114 @@ def _programme_at(own: Sequence[Enrolment], moment: datetime) -> str | None:
     return next((e for e in reversed(own) if e.enrolled_at <= moment), own[0]).programme
 
 
+def first_of_month(day: date) -> date:
+    """The first day of the month of a date or moment."""
+    return date(day.year, day.month, 1)
+
+
+def following(month: date) -> date:
+    """The first day of the month after."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A card transaction in the ledger; money in US dollars."""
+
+    customer: int
+    day: date
+    programme: str | None
+    version: date | None
+    category: str
+    spend: Decimal
+    interchange: Decimal
+    cash_back: Decimal
+    withheld: Decimal = Decimal(0)
+    cap_left: Decimal | None = None
+    is_original_known: bool = True
+
+    @property
+    def month(self) -> date:
+        """First day of the month."""
+        return first_of_month(self.day)
+
+
 def ledger(
     transactions: Iterable[Row], enrolled: Mapping[int, list[Enrolment]], terms: Terms
-) -> dict[int, tuple[Decimal, Decimal]]:
-    """Per transaction id: interchange and cash back, in US dollars."""
-    entries: dict[int, tuple[Decimal, Decimal]] = {}
-    granted: dict[tuple[int, tuple[int, int], str | None], Decimal] = defaultdict(Decimal)
+) -> dict[int, Entry]:
+    """Per transaction id, what the bank earned of it and paid for it."""
+    entries: dict[int, Entry] = {}
+    granted: dict[tuple[int, date, str | None], Decimal] = defaultdict(Decimal)
     purchases: dict[int, Row] = {}
     refunded: dict[int, Decimal] = defaultdict(Decimal)
     ordered = sorted(transactions, key=lambda t: (t["transacted_at"], t["transaction_id"]))
     for transaction in (t for t in ordered if t["transaction_type"] == "purchase"):
         moment = transaction["transacted_at"]
+        customer = transaction["customer_id"]
         category = terms.category(transaction["merchant_category_code"])
-        programme = _programme_at(enrolled.get(transaction["customer_id"], []), moment)
-        amount = transaction["amount_usd"]
+        programme = _programme_at(enrolled.get(customer, []), moment)
+        amount = transaction["amount_usd"] if transaction["currency"] == "USD" else Decimal(0)
         interchange = cents(amount * terms.interchange_rate(category, moment.date()))
-        cash_back = Decimal("0.00")
+        cash_back = promised = cap_left = Decimal(0)
+        version = None
         if programme is not None:
-            pot = (transaction["customer_id"], (moment.year, moment.month), programme)
-            cap = Decimal(terms.programme(programme, moment.date())["monthly_cap_usd"])
-            rate = terms.cash_back_rate(programme, category, moment.date())
-            cash_back = min(cents(amount * rate), cap - granted[pot])
+            pot = (customer, first_of_month(moment), programme)
+            row = terms.programme(programme, first_of_month(moment))
+            version = date.fromisoformat(row["valid_from"]) if "valid_from" in row else None
+            promised = cents(amount * terms.cash_back_rate(programme, category, moment.date()))
+            cash_back = min(promised, Decimal(row["monthly_cap_usd"]) - granted[pot])
             granted[pot] += cash_back
-        entries[transaction["transaction_id"]] = (interchange, cash_back)
+            cap_left = Decimal(row["monthly_cap_usd"]) - granted[pot]
+        entries[transaction["transaction_id"]] = Entry(
+            customer,
+            moment.date(),
+            programme,
+            version,
+            category,
+            amount,
+            interchange,
+            cash_back,
+            promised - cash_back,
+            cap_left,
+        )  # fmt: skip - two lines read better than ten
         purchases[transaction["transaction_id"]] = transaction
     for transaction in (t for t in ordered if t["transaction_type"] != "purchase"):
+        customer = transaction["customer_id"]
+        moment = transaction["transacted_at"]
+        amount = transaction["amount_usd"] if transaction["currency"] == "USD" else Decimal(0)
         original = purchases.get(transaction["original_transaction_id"])
-        if original is None:
-            entries[transaction["transaction_id"]] = (Decimal(0), Decimal(0))
+        if original is None or original["customer_id"] != customer:
+            entries[transaction["transaction_id"]] = Entry(
+                customer,
+                moment.date(),
+                _programme_at(enrolled.get(customer, []), moment),
+                None,
+                terms.category(transaction["merchant_category_code"]),
+                -amount,
+                Decimal(0),
+                Decimal(0),
+                is_original_known=False,
+            )
             continue
+        number = original["transaction_id"]
         bought = original["amount_usd"]
-        earned = entries[original["transaction_id"]]
-        before = max(bought - refunded[original["transaction_id"]], Decimal(0))
-        refunded[original["transaction_id"]] += transaction["amount_usd"]
-        after = max(bought - refunded[original["transaction_id"]], Decimal(0))
-        entries[transaction["transaction_id"]] = tuple(  # type: ignore[assignment]  # two of two
-            cents(part * after / bought) - cents(part * before / bought) for part in earned
+        before = max(bought - refunded[number], Decimal(0))
+        refunded[number] += amount
+        after = max(bought - refunded[number], Decimal(0))
+        interchange, cash_back = (
+            cents(part * after / bought) - cents(part * before / bought)
+            for part in (entries[number].interchange, entries[number].cash_back)
         )
+        entries[transaction["transaction_id"]] = Entry(
+            customer,
+            moment.date(),
+            entries[number].programme,
+            entries[number].version,
+            entries[number].category,
+            -amount,
+            interchange,
+            cash_back,
+        )  # fmt: skip - two lines read better than eight
     return entries
 
 
@@ -187,6 +267,9 @@ def ledger(
 class Month:
     """A customer's month: net = interchange + fee - cash back - servicing."""
 
+    programme: str | None = None
+    charged_on: date | None = None
+    transactions: int = 0
     spend: Decimal = Decimal(0)
     interchange: Decimal = Decimal(0)
     cash_back: Decimal = Decimal(0)
@@ -200,52 +283,138 @@ class Month:
 
 
 def monthly(
-    transactions: Sequence[Row], enrolled: Mapping[int, list[Enrolment]], terms: Terms
+    entries: Mapping[int, Entry],
+    enrolled: Mapping[int, list[Enrolment]],
+    terms: Terms,
+    as_of: date,
 ) -> dict[tuple[int, date], Month]:
-    """Per customer and first day of the month."""
-    entries = ledger(transactions, enrolled, terms)
+    """Per customer and first day of the month, up to the month of `as_of` or the last entry."""
     months: dict[tuple[int, date], Month] = defaultdict(Month)
-    for transaction in transactions:
-        month = months[
-            transaction["customer_id"], transaction["transacted_at"].date().replace(day=1)
-        ]
-        interchange, cash_back = entries[transaction["transaction_id"]]
-        sign = 1 if transaction["transaction_type"] == "purchase" else -1
-        month.spend += sign * transaction["amount_usd"]
-        month.interchange += interchange
-        month.cash_back += cash_back
-    for first in {month for _, month in months}:
-        following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-        for customer, own in enrolled.items():
+    for entry in entries.values():
+        month = months[entry.customer, entry.month]
+        month.transactions += 1
+        month.spend += entry.spend
+        month.interchange += entry.interchange
+        month.cash_back += entry.cash_back
+    for customer, own in enrolled.items():
+        first = first_of_month(own[0].enrolled_at)
+        last = max([as_of, *(month for other, month in months if other == customer)])
+        while first <= last:
+            start = datetime(first.year, first.month, 1)
+            end = following(first)
             touching = [
                 e
                 for e in own
-                if e.enrolled_at.date() < following
-                and (e.left_at is None or e.left_at.date() > first)
+                if e.enrolled_at.date() < end and (e.left_at is None or e.left_at > start)
             ]
-            if touching:
-                programme = terms.programme(touching[-1].programme, first)
-                months[customer, first].fee = Decimal(programme["monthly_fee_usd"])
-                months[customer, first].servicing = Decimal(programme["monthly_servicing_cost_usd"])
+            if touching and (first <= as_of or (customer, first) in months):
+                row = terms.programme(touching[-1].programme, first)
+                month = months[customer, first]
+                month.programme = touching[-1].programme
+                month.charged_on = max(touching[0].enrolled_at.date(), first)
+                month.fee = Decimal(row["monthly_fee_usd"])
+                month.servicing = Decimal(row["monthly_servicing_cost_usd"])
+            first = end
     return months
 
 
-def break_even(months: Mapping[tuple[int, date], Month]) -> dict[int, tuple[Decimal | None, str]]:
-    """Per customer: the monthly spend at which the net is zero, or None; and the status."""
-    by_customer: dict[int, list[Month]] = defaultdict(list)
+Days = dict[tuple[int, date], tuple[Decimal, Decimal, Decimal, Decimal, Decimal]]
+
+
+def daily(entries: Mapping[int, Entry], months: Mapping[tuple[int, date], Month]) -> Days:
+    """Per customer and day: spend, interchange, cash back, fee and servicing cost."""
+    days: Days = {}
+
+    def add(key: tuple[int, date], *amounts: Decimal) -> None:
+        before = days.get(key, (Decimal(0),) * 5)
+        days[key] = tuple(a + b for a, b in zip(before, amounts, strict=True))  # type: ignore[assignment]  # five of five
+
+    none = Decimal(0)
+    for entry in entries.values():
+        add(
+            (entry.customer, entry.day), entry.spend, entry.interchange, entry.cash_back, none, none
+        )
     for (customer, _), month in months.items():
-        by_customer[customer].append(month)
-    result: dict[int, tuple[Decimal | None, str]] = {}
-    for customer, own in by_customer.items():
-        spend = sum((m.spend for m in own), Decimal(0))
-        margin = sum((m.interchange - m.cash_back for m in own), Decimal(0))
-        fixed = sum((m.servicing - m.fee for m in own), Decimal(0))
-        net = sum((m.net for m in own), Decimal(0))
-        if margin <= 0:
-            result[customer] = (None, "never")
+        if month.charged_on is not None:
+            add((customer, month.charged_on), none, none, none, month.fee, month.servicing)
+    return days
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """The monthly spend at which the net is zero, None for never; over so many months."""
+
+    months: int
+    threshold: Decimal | None
+    distance: Decimal | None
+    status: str
+    is_newest: bool
+
+
+def break_even(
+    months: Mapping[tuple[int, date], Month], as_of: date
+) -> dict[tuple[int, str], BreakEven]:
+    """Per customer and programme, over the months that are over."""
+    judged: dict[tuple[int, str], dict[date, Month]] = defaultdict(dict)
+    for (customer, first), month in months.items():
+        if month.programme is not None and first < first_of_month(as_of):
+            judged[customer, month.programme][first] = month
+    newest: dict[int, date] = {}
+    for (customer, _), own in judged.items():
+        newest[customer] = max(newest.get(customer, date.min), *own)
+    result = {}
+    for (customer, programme), own in judged.items():
+        spend = sum((m.spend for m in own.values()), Decimal(0))
+        margin = sum((m.interchange - m.cash_back for m in own.values()), Decimal(0))
+        fixed = sum((m.servicing - m.fee for m in own.values()), Decimal(0))
+        net = sum((m.net for m in own.values()), Decimal(0))
+        threshold = None
+        if spend > 0 and margin > 0:
+            threshold = max(cents(fixed * spend / (margin * len(own))), Decimal(0))
+        if spend <= 0:
+            status = "no_spend"
+        elif threshold is None:
+            status = "never"
         else:
-            threshold = cents(fixed * spend / (margin * len(own))) if fixed > 0 else Decimal(0)
-            result[customer] = (threshold, "above" if net >= 0 else "below")
+            status = "above" if net >= 0 else "below"
+        distance = None if threshold is None else cents(spend / len(own)) - threshold
+        result[customer, programme] = BreakEven(
+            len(own), threshold, distance, status, newest[customer] in own
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An unbroken row of months with a loss; `loss` in US dollars, positive."""
+
+    last: date
+    loss: Decimal
+    reason: str
+
+
+def losses(months: Mapping[tuple[int, date], Month], as_of: date) -> dict[tuple[int, date], Loss]:
+    """Per customer and first month with a loss, over the months that are over."""
+    lost = {k: m for k, m in months.items() if k[1] < first_of_month(as_of) and m.net < 0}
+    result = {}
+    for (customer, first), month in lost.items():
+        before = date(first.year - (first.month == 1), (first.month - 2) % 12 + 1, 1)
+        if (customer, before) in lost:
+            continue
+        spell, last = [month], first
+        while (customer, following(last)) in lost:
+            last = following(last)
+            spell.append(lost[customer, last])
+        if not any(m.transactions for m in spell):
+            reason = "no_spend"
+        elif sum(m.spend for m in spell) <= 0:
+            reason = "refunds"
+        elif sum(m.interchange for m in spell) <= sum(m.cash_back for m in spell):
+            reason = "never"
+        else:
+            reason = "below_break_even"
+        loss = -sum((m.net for m in spell), Decimal(0))
+        result[customer, first] = Loss(last, loss, reason)
     return result
 
 

@@ -1,39 +1,55 @@
+{{ recomputed_by_customer(keys=['customer_id', 'enrolment_number']) }}
+
 with
 
 versions as (
     select * from {{ ref('customers_history') }}
+    where {{ of_changed_customers() }}
 ),
 
--- Who has left, or has no programme, is not enrolled.
+-- Who has left, or has no programme, is not enrolled. A version that another one replaced at the
+-- same moment never counted.
 enrolled as (
     select
         customer_id,
         cash_back_programme as programme,
+        valid_from,
         valid_from_at,
         valid_to_at
     from versions
-    where cash_back_programme is not null and status = 'active'
+    where
+        cash_back_programme is not null
+        and status = 'active'
+        and (valid_to_at is null or valid_to_at > valid_from_at)
+),
+
+followed as (
+    select
+        *,
+        lag(programme) over (
+            partition by customer_id order by valid_from_at, valid_from
+        ) as earlier_programme,
+        lag(valid_to_at) over (
+            partition by customer_id order by valid_from_at, valid_from
+        ) as earlier_valid_to_at
+    from enrolled
 ),
 
 compared as (
     select
         *,
         case
-            when
-                lag(programme) over (partition by customer_id order by valid_from_at) = programme
-                and lag(valid_to_at) over (partition by customer_id order by valid_from_at)
-                = valid_from_at
-                then 0
+            when earlier_programme = programme and earlier_valid_to_at = valid_from_at then 0
             else 1
         end as starts_enrolment
-    from enrolled
+    from followed
 ),
 
 numbered as (
     select
         *,
         sum(starts_enrolment) over (
-            partition by customer_id order by valid_from_at
+            partition by customer_id order by valid_from_at, valid_from
             rows between unbounded preceding and current row
         ) as enrolment_number
     from compared

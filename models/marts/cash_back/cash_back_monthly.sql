@@ -1,56 +1,63 @@
+{{ recomputed_by_customer(keys=['customer_id', 'month']) }}
+
 with
 
 ledger as (
     select * from {{ ref('cash_back_ledger') }}
+    where {{ of_changed_customers() }}
 ),
 
 enrolments as (
     select * from {{ ref('cash_back_enrolments') }}
+    where {{ of_changed_customers() }}
 ),
 
-programmes as (
-    select * from {{ ref('cash_back_programmes') }}
-),
-
--- The months in which the bank's customers used their cards.
-months as (
-    select distinct transaction_month as month
-    from ledger
-),
-
--- The programme of a month is the one at its end: of the enrolments that touch it, the last.
-enrolled_months as (
-    select
-        enrolments.customer_id,
-        months.month,
-        enrolments.programme
-    from enrolments
-    inner join months
-        on
-            cast(date_trunc('month', enrolments.enrolled_at) as date) <= months.month
-            and (enrolments.left_at is null or cast(enrolments.left_at as date) > months.month)
-    qualify row_number() over (
-        partition by enrolments.customer_id, months.month order by enrolments.enrolled_at desc
-    ) = 1
+terms as (
+    select * from {{ ref('cash_back_terms') }}
 ),
 
 earned as (
     select
         customer_id,
         transaction_month as month,
-        sum(spend_usd) as spend_usd,
-        sum(interchange_usd) as interchange_usd,
-        sum(cash_back_usd) as cash_back_usd
+        cast(count(*) as int) as transactions,
+        cast(sum(spend_usd) as decimal(18, 2)) as spend_usd,
+        cast(sum(interchange_usd) as decimal(18, 2)) as interchange_usd,
+        cast(sum(cash_back_usd) as decimal(18, 2)) as cash_back_usd,
+        cast(sum(withheld_by_cap_usd) as decimal(18, 2)) as withheld_by_cap_usd
     from ledger
     group by customer_id, transaction_month
 ),
 
--- Also months without a transaction, and transactions after the customer left.
+enrolment_months as (
+    select
+        customer_id,
+        cast(date_trunc('month', enrolled_at) as date) as first_month,
+        least(
+            coalesce(cast(date_trunc('month', left_at) as date), {{ as_of_month() }}),
+            {{ as_of_month() }}
+        ) as last_month
+    from enrolments
+),
+
+spans as (
+    select * from enrolment_months
+    where first_month <= last_month
+),
+
+enrolled as (
+    select
+        customer_id,
+        {{ month_series('first_month', 'last_month') }} as month
+    from spans
+),
+
+-- A customer who is enrolled and buys nothing still costs; one who has left may still buy.
 customer_months as (
     select
         customer_id,
-        month
-    from enrolled_months
+        cast(month as date) as month
+    from enrolled
     union distinct
     select
         customer_id,
@@ -58,30 +65,57 @@ customer_months as (
     from earned
 ),
 
+-- The programme of a month is the one at its end: of the enrolments that touch it, the last.
+programmes as (
+    select
+        customer_months.customer_id,
+        customer_months.month,
+        enrolments.programme,
+        min(
+            greatest(cast(enrolments.enrolled_at as date), customer_months.month)
+        ) over (partition by customer_months.customer_id, customer_months.month) as charged_on_date
+    from customer_months
+    inner join enrolments
+        on
+            customer_months.customer_id = enrolments.customer_id
+            and customer_months.month + interval 1 month > enrolments.enrolled_at
+            and (enrolments.left_at is null or customer_months.month < enrolments.left_at)
+    qualify row_number() over (
+        partition by customer_months.customer_id, customer_months.month
+        order by enrolments.enrolment_number desc
+    ) = 1
+),
+
 joined as (
     select
         customer_months.customer_id,
         customer_months.month,
-        enrolled_months.programme,
+        programmes.programme,
+        terms.programme_valid_from,
+        programmes.charged_on_date,
+        coalesce(earned.transactions, 0) as transactions,
         coalesce(earned.spend_usd, 0) as spend_usd,
         coalesce(earned.interchange_usd, 0) as interchange_usd,
         coalesce(earned.cash_back_usd, 0) as cash_back_usd,
-        coalesce(programmes.monthly_fee_usd, 0) as monthly_fee_usd,
-        coalesce(programmes.monthly_servicing_cost_usd, 0) as servicing_cost_usd
+        coalesce(earned.withheld_by_cap_usd, 0) as withheld_by_cap_usd,
+        coalesce(terms.monthly_fee_usd, 0) as monthly_fee_usd,
+        coalesce(terms.monthly_servicing_cost_usd, 0) as servicing_cost_usd
     from customer_months
-    left join enrolled_months
-        on
-            customer_months.customer_id = enrolled_months.customer_id
-            and customer_months.month = enrolled_months.month
     left join earned
         on
             customer_months.customer_id = earned.customer_id
             and customer_months.month = earned.month
     left join programmes
         on
-            enrolled_months.programme = programmes.programme
-            and customer_months.month >= programmes.valid_from
-            and customer_months.month < coalesce(programmes.valid_to, date '9999-01-01')
+            customer_months.customer_id = programmes.customer_id
+            and customer_months.month = programmes.month
+    left join terms
+        on
+            programmes.programme = terms.programme
+            and customer_months.month >= terms.holds_from_month
+            and customer_months.month < terms.holds_to_month
+    -- Who leaves in the first moment of a month was not enrolled in it.
+    where programmes.programme is not null or earned.transactions is not null
 ),
 
 final as (
@@ -89,16 +123,21 @@ final as (
         customer_id,
         month,
         programme,
+        programme_valid_from,
+        charged_on_date,
+        transactions,
         cast(spend_usd as decimal(18, 2)) as spend_usd,
         cast(interchange_usd as decimal(18, 2)) as interchange_usd,
         cast(cash_back_usd as decimal(18, 2)) as cash_back_usd,
+        cast(withheld_by_cap_usd as decimal(18, 2)) as withheld_by_cap_usd,
         cast(monthly_fee_usd as decimal(18, 2)) as monthly_fee_usd,
         cast(servicing_cost_usd as decimal(18, 2)) as servicing_cost_usd,
         cast(
             interchange_usd + monthly_fee_usd - cash_back_usd - servicing_cost_usd
             as decimal(18, 2)
         ) as net_usd,
-        interchange_usd + monthly_fee_usd - cash_back_usd - servicing_cost_usd < 0 as is_loss
+        interchange_usd + monthly_fee_usd - cash_back_usd - servicing_cost_usd < 0 as is_loss,
+        month < {{ as_of_month() }} as is_over
     from joined
 )
 

@@ -44,7 +44,9 @@ cash_back_monthly as (
 
 break_even as (
     select * from {{ ref('cash_back_break_even') }}
-    where {{ of_changed_customers() }}
+    where
+        is_newest_programme
+        and {{ of_changed_customers() }}
 ),
 
 balances as (
@@ -85,6 +87,7 @@ session_totals as (
 newest_months as (
     select *
     from cash_back_monthly
+    where is_over
     qualify row_number() over (partition by customer_id order by month desc) = 1
 ),
 

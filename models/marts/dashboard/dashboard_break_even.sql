@@ -6,3 +6,4 @@ select
     break_even_status,
     average_monthly_net_usd as monthly_net_usd
 from {{ ref('cash_back_break_even') }}
+where is_newest_programme and break_even_status <> 'no_spend'

@@ -12,11 +12,18 @@ final as (
         cast(sum(monthly_fee_usd) as decimal(18, 2)) as monthly_fee_usd,
         cast(sum(servicing_cost_usd) as decimal(18, 2)) as servicing_cost_usd,
         cast(sum(net_usd) as decimal(18, 2)) as net_usd,
-        cast(sum(case when is_loss then -net_usd else 0 end) as decimal(18, 2)) as loss_usd,
+        -- Before a month is over, nobody has lost in it.
+        cast(
+            sum(case when is_over and is_loss then -net_usd when is_over then 0 end)
+            as decimal(18, 2)
+        ) as loss_usd,
         count(*) as customers,
-        cast(sum(case when is_loss then 1 else 0 end) as bigint) as customers_in_loss
+        cast(
+            sum(case when is_over and is_loss then 1 when is_over then 0 end) as bigint
+        ) as customers_in_loss,
+        is_over
     from monthly
-    group by month
+    group by month, is_over
 )
 
 select * from final

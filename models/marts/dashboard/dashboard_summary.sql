@@ -22,6 +22,7 @@ recent as (
 months as (
     select *
     from {{ ref('dashboard_cash_back_monthly') }}
+    where is_over
     qualify row_number() over (order by month desc) = 1
 ),
 
