@@ -6,6 +6,7 @@ with
 
 break_even as (
     select * from {{ ref('cash_back_break_even') }}
+    where is_newest_programme and break_even_status <> 'no_spend'
 ),
 
 counted as (

@@ -88,6 +88,7 @@ def test_rows_reach_the_json_with_decimals_as_strings_and_timestamps_in_utc(
                 Decimal("1.00"),
                 3,
                 1,
+                True,
             )
         ],
     )  # fmt: skip - the row as it is in the view
