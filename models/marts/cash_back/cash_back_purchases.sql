@@ -1,4 +1,4 @@
-{{ recomputed_by_customer(keys=['transaction_id']) }}
+{{ recomputed_by_customer_month(keys=['transaction_id'], month='transaction_month') }}
 
 with
 
@@ -7,7 +7,9 @@ card_transactions as (
     from {{ ref('card_transactions') }}
     where
         transaction_type = 'purchase'
-        and {{ of_changed_customers() }}
+        and {{ of_changed_customer_months(
+            month="cast(date_trunc('month', transacted_at) as date)"
+        ) }}
 ),
 
 enrolments as (

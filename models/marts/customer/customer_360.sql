@@ -84,10 +84,19 @@ session_totals as (
     group by customer_id
 ),
 
-newest_months as (
-    select *
+months_over as (
+    select
+        customer_id,
+        month,
+        net_usd,
+        is_loss
     from cash_back_monthly
     where is_over
+),
+
+newest_months as (
+    select *
+    from months_over
     qualify row_number() over (partition by customer_id order by month desc) = 1
 ),
 
