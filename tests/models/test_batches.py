@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import pytest
 
 from tests.support import oracle
 from tests.support.cash_back import assert_cash_back_matches
-from tests.support.lakehouse import PROJECT, Lakehouse, envelope
+from tests.support.lakehouse import LANDED_AT, PROJECT, Lakehouse, envelope
 from tests.support.oracle import Change
 
 START = datetime(2026, 1, 5, 9, 0)
 BATCHES = 3
-AS_OF = date(2026, 6, 30)
+AS_OF = LANDED_AT.date()
 # The models whose tables are compared, whole, between batches and a full refresh.
 TABLES = (
     *sorted(f"silver.{path.stem}" for path in (PROJECT / "models" / "silver").glob("*.sql")),
