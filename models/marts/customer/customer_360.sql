@@ -84,20 +84,27 @@ session_totals as (
     group by customer_id
 ),
 
-months_over as (
+-- A month that is not over has its whole cost, but not its whole spend: it does not count here.
+last_months as (
     select
         customer_id,
-        month,
-        net_usd,
-        is_loss
+        max(month) as month
     from cash_back_monthly
     where is_over
+    group by customer_id
 ),
 
 newest_months as (
-    select *
-    from months_over
-    qualify row_number() over (partition by customer_id order by month desc) = 1
+    select
+        cash_back_monthly.customer_id,
+        cash_back_monthly.month,
+        cash_back_monthly.net_usd,
+        cash_back_monthly.is_loss
+    from cash_back_monthly
+    inner join last_months
+        on
+            cash_back_monthly.customer_id = last_months.customer_id
+            and cash_back_monthly.month = last_months.month
 ),
 
 final as (
