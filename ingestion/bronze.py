@@ -137,9 +137,12 @@ class Rows:
 
     def _take(self) -> pa.RecordBatch:
         """Return what is held as one batch: many small files give many of a few rows."""
+        held, self._held = self._held, []
+        self._held_bytes = self._held_rows = 0
+        if len(held) == 1:
+            return held[0]  # to join would copy
         # The stubs do not know it yet.
-        piece: pa.RecordBatch = pa.concat_batches(self._held)  # type: ignore[attr-defined]
-        self._held, self._held_bytes, self._held_rows = [], 0, 0
+        piece: pa.RecordBatch = pa.concat_batches(held)  # type: ignore[attr-defined]
         return piece
 
     def _wait(self) -> None:
