@@ -313,7 +313,7 @@ def test_a_wrong_declaration_is_a_compile_error_that_names_model_and_rule(
     (project / BANK).write_text(text[:start] + text[start:].replace(old, new, 1))
     (tmp_path / "lakehouse").mkdir()
     lakehouse = Lakehouse(tmp_path / "lakehouse", project=project, variables=dict(VARIABLES))
-    done = lakehouse.dbt("compile", "--select", "stg_bank__customers", check=False)
+    done: Any = lakehouse.dbt("compile", "--select", "stg_bank__customers", check=False)
     assert not done.success
     said = str(done.exception) + json.dumps([str(r.message) for r in done.result or ()])
     assert "model stg_bank__customers, " in said and message in said and "Fix: " in said

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def lakehouse(tmp_path: Path) -> Lakehouse:
 def test_source_freshness_tells_a_dead_feed_from_those_that_are_alive(
     lakehouse: Lakehouse,
 ) -> None:
-    done = lakehouse.dbt("source", "freshness", check=False)
+    done: Any = lakehouse.dbt("source", "freshness", check=False)
     assert not done.success
     statuses = {
         result.node.name: str(result.status)
