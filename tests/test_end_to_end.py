@@ -20,7 +20,7 @@ import pytest
 from ingestion.simulate import Settings, truth
 from ingestion.standin_broker import RECEIVE_MESSAGE_MAX_BYTES
 from tests.support.ingest import INGEST
-from tests.support.lakehouse import PROJECT, Lakehouse
+from tests.support.lakehouse import FEEDS, PROJECT, Lakehouse
 
 BANK = Settings(seed=11, customers=60, days=45, end=date(2026, 6, 30))
 WAVES = 3
@@ -213,3 +213,21 @@ def test_every_model_has_an_owner_and_the_dashboard_is_exposed(manifest: dict[st
         "model.realtime_insights.customer_features"
     ]
     assert all(e["owner"]["email"] and e["description"] for e in exposures.values())
+
+
+def test_no_valid_record_of_the_simulator_breaks_an_expectation(
+    built: tuple[Lakehouse, Counter[str]],
+) -> None:
+    judged = dict(
+        built[0].query(
+            "select feed, sum(judged) from observability.data_quality_metrics group by feed"
+        )
+    )
+    assert set(judged) == set(FEEDS) and all(judged.values())
+    assert (
+        built[0].query(
+            "select feed, rule, passed, judged from observability.data_quality_metrics"
+            " where passed < judged"
+        )
+        == []
+    )
