@@ -69,7 +69,9 @@
 {%- endmacro %}
 
 {# https://docs.databricks.com/aws/en/sql/language-manual/functions/datediff #}
-{% macro default__days_between(earlier, later) -%} datediff({{ later }}, {{ earlier }}) {%- endmacro %}
+{% macro default__days_between(earlier, later) -%}
+    cast(datediff({{ later }}, {{ earlier }}) as int)
+{%- endmacro %}
 
 {% macro duckdb__days_between(earlier, later) -%}
     cast(date_diff('day', {{ earlier }}, {{ later }}) as int)

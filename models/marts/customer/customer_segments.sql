@@ -77,9 +77,9 @@ measures as (
 scored as (
     select
         measures.*,
-        recency.score as recency_score,
-        frequency.score as purchases_score,
-        monetary.score as spend_score
+        cast(recency.score as int) as recency_score,
+        cast(frequency.score as int) as purchases_score,
+        cast(monetary.score as int) as spend_score
     from measures
     left join score_bounds as recency
         on
