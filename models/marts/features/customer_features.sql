@@ -11,14 +11,24 @@ moments as (
 -- The months in which 90 days before a moment can lie.
 months_back as (
     select
-        moments.feature_at,
-        dates.date_day as month
+        feature_at,
+        cast(feature_at - interval 1 month as date) as month
     from moments
-    inner join {{ ref('dates') }} as dates
-        on
-            dates.date_day < cast(moments.feature_at as date)
-            and dates.date_day >= cast(moments.feature_at - interval 4 month as date)
-    where dates.date_day = dates.month_start_date
+    union all
+    select
+        feature_at,
+        cast(feature_at - interval 2 month as date) as month
+    from moments
+    union all
+    select
+        feature_at,
+        cast(feature_at - interval 3 month as date) as month
+    from moments
+    union all
+    select
+        feature_at,
+        cast(feature_at - interval 4 month as date) as month
+    from moments
 ),
 
 card_transactions as (
