@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections import Counter
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,75 @@ def test_no_valid_record_of_the_simulator_breaks_an_expectation(
         )
         == []
     )
+
+
+def metric(lakehouse: Lakehouse, manifest: dict[str, Any], name: str, by: str = "") -> Any:
+    """A metric computed from its definition: one value, or by a dimension a dict."""
+    definition = manifest["metrics"][f"metric.realtime_insights.{name}"]
+    parameters = definition["type_params"]
+    if definition["type"] == "ratio":
+        parts = [
+            metric(lakehouse, manifest, parameters[part]["name"])
+            for part in ("numerator", "denominator")
+        ]
+        return Decimal(parts[0]) / Decimal(parts[1])
+    assert definition["type"] == "simple"
+    measure_name = parameters["measure"]["name"]
+    (model, measure), *others = [
+        (model, measure)
+        for model in manifest["semantic_models"].values()
+        for measure in model["measures"]
+        if measure["name"] == measure_name
+    ]
+    assert not others and measure["agg"] == "sum"
+    relation = model["node_relation"]["relation_name"]
+    value = f"sum({measure['expr'] or measure_name})"
+    if not by:
+        return lakehouse.query(f"select {value} from {relation}")[0][0]
+    (column,) = (d["expr"] or by for d in model["dimensions"] if d["name"] == by)
+    return dict(lakehouse.query(f"select {column}, {value} from {relation} group by {column}"))
+
+
+def test_metrics_agree_with_the_dashboard(
+    built: tuple[Lakehouse, Counter[str]], manifest: dict[str, Any]
+) -> None:
+    lakehouse, _ = built
+
+    def shown(column: str, view: str, by: str) -> dict[Any, Any]:
+        return dict(lakehouse.query(f"select {by}, {column} from marts.{view}"))
+
+    for name, column in (
+        ("cash_back_cost_usd", "cash_back_usd"),
+        ("cash_back_net_usd", "net_usd"),
+        ("cash_back_loss_usd", "loss_usd"),
+        ("customers_in_loss", "customers_in_loss"),
+    ):
+        by_month = metric(lakehouse, manifest, name, by="cash_back_month_start")
+        assert by_month == shown(column, "dashboard_cash_back_monthly", "month"), name
+        assert any(by_month.values()), name
+
+    mix = metric(lakehouse, manifest, "engagement_mix", by="engagement_level")
+    mix.pop(None, None)
+    assert mix == shown("customers", "dashboard_engagement_mix", "engagement_level")
+
+    customers, active = lakehouse.query(
+        "select customers, active_customers from marts.dashboard_summary"
+    )[0]
+    assert metric(lakehouse, manifest, "customer_count") == customers > 0
+    assert metric(lakehouse, manifest, "active_customers") == active > 0
+
+    above, below, never = lakehouse.query(
+        "select sum(above), sum(below), sum(never) from marts.dashboard_break_even_by_programme"
+    )[0]
+    share = metric(lakehouse, manifest, "break_even_share")
+    assert share == Decimal(above) / (above + below + never)
+    assert 0 < share < 1
+    high = metric(lakehouse, manifest, "high_engagement_share")
+    assert high == Decimal(mix["HIGH"]) / sum(mix.values())
+
+
+def test_every_metric_is_described_and_owned(manifest: dict[str, Any]) -> None:
+    assert manifest["metrics"]
+    for name, definition in manifest["metrics"].items():
+        assert definition["description"] and definition["label"], name
+        assert definition["config"]["group"] in {"finance", "marketing"}, name
