@@ -35,8 +35,6 @@ class EngineSession:
 
     # Whether conditions that a SELECT takes can fail in a DELETE.
     deletes_only_plainly = False
-    # Whether files can be read as tables, with their `_metadata`.
-    reads_files = True
 
     def __init__(self, spark: Any, declared: Declared) -> None:
         self._spark = spark
@@ -125,7 +123,6 @@ class _SailSession(EngineSession):
     """A session of Sail."""
 
     deletes_only_plainly = True
-    reads_files = False
 
     def rewritten(self, text: str) -> str:
         """Say what Sail lacks in what it has."""

@@ -139,10 +139,6 @@ class Session:
             return None
         if parts[0] == "delta":
             raise NotSupportedError("a table by its path")
-        if parts[0] in {"text", "csv", "json"} and len(parts) == 2 and "/" in parts[1]:
-            if not self._engine.reads_files:
-                raise NotSupportedError("files")
-            return None
         if len(parts) > 1 and parts[-2] == "information_schema":
             return self._information_schema(parts)
         name = self._name(parts)

@@ -1,7 +1,6 @@
 """What dbt asks of Unity Catalog besides rows: tags, masks, keys, grants, clustering, comments, and
 bronze's tables. The local warehouse remembers these statements and does nothing else with them."""
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -253,38 +252,6 @@ def test_copy_into_lands_bronze_columns_and_gives_the_batch_its_id_in_one_statem
         found = catalog.query("select source, batch_id from bronze.vendor_dining order by source")
         assert found == expected
     catalog.drop()
-
-
-def test_what_copy_into_selects_numbers_the_records_of_each_file(
-    warehouse: Warehouse, tmp_path: Path
-) -> None:
-    """Apache Spark has no COPY INTO, but its SELECT, files and their metadata; Sail has neither."""
-    (tmp_path / "files").mkdir()
-    # Long enough to be read in several pieces.
-    lines = {"a": 150_000, "b": 3}
-    for name, count in lines.items():
-        text = "".join(f"{name}{number:07}{'.' * 90}\n" for number in range(1, count + 1))
-        (tmp_path / "files" / f"{name}.ndjson").write_text(text)
-    macro = (PROJECT / "macros/operations/copy_into_bronze.sql").read_text()
-    select = macro.split("{%- set copy -%}")[1].split("{{ realtime_insights.text_literal(path) }}")[
-        0
-    ]
-    select = select.split("from (", 1)[1].replace("{{ value }}", "value")
-    select = select.replace("{{ realtime_insights.text_literal(format) }}", "'ndjson'")
-    select += f"text.`{tmp_path / 'files'}`"
-    if os.environ.get("WAREHOUSE_ENGINE", "sail") != "spark":
-        with pytest.raises(Exception, match="not supported by the local warehouse: files"):
-            warehouse.query(select)
-        return
-    found = warehouse.query(
-        "select source, count(*), count(distinct position), min(position), max(position),"
-        " count_if(cast(substring(value, 2, 7) as bigint) <> position), max(headers['size']),"
-        f" count(batch_id) from ({select}) as landed group by source order by source"
-    )
-    assert found == [
-        (f"file://{tmp_path}/files/{name}.ndjson", n, n, 1, n, 0, str(n * 99), 0)
-        for name, n in lines.items()
-    ]
 
 
 @pytest.mark.parametrize(
