@@ -77,6 +77,19 @@
     cast(date_diff('day', {{ earlier }}, {{ later }}) as int)
 {%- endmacro %}
 
+{# A date some whole days later, or earlier for a negative number. #}
+{% macro add_days(date, days) -%}
+    {{ return(adapter.dispatch('add_days', 'realtime_insights')(date, days)) }}
+{%- endmacro %}
+
+{# https://docs.databricks.com/aws/en/sql/language-manual/functions/date_add #}
+{% macro default__add_days(date, days) -%} date_add({{ date }}, {{ days }}) {%- endmacro %}
+
+{# https://duckdb.org/docs/stable/sql/functions/date #}
+{% macro duckdb__add_days(date, days) -%}
+    ({{ date }} + cast({{ days }} as int))
+{%- endmacro %}
+
 {# The time now as a UTC timestamp without a zone. #}
 {% macro utc_now() -%}
     {{ return(adapter.dispatch('utc_now', 'realtime_insights')()) }}
