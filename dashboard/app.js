@@ -11,7 +11,7 @@ const POLL_MS = 5000;
 const TIMEOUT_MS = 20000;
 const SERVED = location.protocol !== "file:";
 const VIEWS = [
-  "summary", "engagement_mix", "favorites", "cash_back_monthly", "cash_back_daily",
+  "summary", "engagement_mix", "favorites", "offers", "cash_back_monthly", "cash_back_daily",
   "losses", "losses_by_reason", "break_even", "break_even_by_programme", "freshness", "rejected",
 ];
 const LEVELS = ["LOW", "MEDIUM", "HIGH"];
@@ -269,6 +269,17 @@ function drawFavorites(rows) {
   ], sorted, empty);
 }
 
+function drawOffers(rows) {
+  // Offers first, then loans, whose values are amounts; in each the most wanted first.
+  const sorted = [...rows].sort((a, b) => (
+    plain(b.kind).localeCompare(plain(a.kind)) || Number(b.customers) - Number(a.customers)));
+  table("offers-table", "Offers and loans that customers get today", [
+    ["Offer", "title", "text"], ["Kind", "kind", "text"], ["Customers", "customers", "count"],
+    ["First choice of", "first_choices", "count"], ["Value", "value_usd", "usd"],
+    ["Newest reason", "newest_reason", "long"],
+  ], sorted, "No customer gets an offer today.");
+}
+
 function drawMonthly(rows) {
   const sorted = [...rows].sort((a, b) => (plain(a.month) < plain(b.month) ? -1 : 1));
   const title = (row) => month(row.month) + (row.is_over === false ? ", so far" : "");
@@ -501,6 +512,7 @@ function draw(insights) {
   drawTiles(views.summary[0] ?? {}, views.engagement_mix);
   drawEngagement(views.engagement_mix);
   drawFavorites(views.favorites);
+  drawOffers(views.offers);
   drawMonthly(views.cash_back_monthly);
   drawDaily(views.cash_back_daily);
   drawLosses(views.losses, views.losses_by_reason);

@@ -25,6 +25,7 @@ REQUIRED_VIEWS = (
     "summary",
     "engagement_mix",
     "favorites",
+    "offers",
     "cash_back_monthly",
     "cash_back_daily",
     "losses",
