@@ -27,6 +27,7 @@ CHARTS = (
 TABLES = (
     "#engagement-table",
     "#favorites-table",
+    "#offers-table",
     "#monthly-table",
     "#daily-table",
     "#reasons-table",
@@ -72,6 +73,12 @@ def test_all_panels_are_shown_with_their_figures(
     assert row_of(page, "#engagement-table", "MEDIUM") == ["MEDIUM", "4,743", "38.00 %"]
     favourite = ["Groceries", "11,204", "182,330", "$4,903,221.10", "31.42 %"]
     assert row_of(page, "#favorites-table", "Groceries") == favourite
+    concerts = row_of(page, "#offers-table", "Concert presale with 10 % back")
+    assert concerts[1:4] == ["offer", "49", "49"]
+    assert concerts[4:] == ["$1,328.32", "Concert tickets went from 3 to 5 since 12 May 2026"]
+    kinds = "[...document.querySelectorAll('#offers-table td:nth-child(2)')]"
+    shown_kinds = page.evaluate(f"{kinds}.map((cell) => cell.textContent)")
+    assert shown_kinds == ["offer", "offer", "loan"]
     assert row_of(page, "#monthly-table", "Oct 2025")[7] == "400"
     assert row_of(page, "#monthly-table", "Sept 2026, so far")[6:] == [NONE, "400", NONE]
     assert row_of(page, "#daily-table", "29 Aug 2026")[1] == "200"
@@ -165,6 +172,7 @@ def test_hostile_text_is_shown_as_text_and_never_runs(
     dashboard.export(
         engagement_mix=[(image, 1, Decimal("100.00"))],
         favorites=[(link, 1, 1, Decimal(1), Decimal(60)), (markup, 1, 1, Decimal(1), Decimal(40))],
+        offers=[("offer", script, 1, 1, Decimal(1), image)],
         break_even=[(1, image, Decimal(5), None, "never", Decimal(-1))],
         break_even_by_programme=[(image, 1, 0, 0, 1, 0, Decimal(2), Decimal(-1))],
         losses=[(1, image, None, 1, Decimal(1), Decimal(1), link, script)],
@@ -175,6 +183,7 @@ def test_hostile_text_is_shown_as_text_and_never_runs(
     page.open(address).wait_for(DRAWN)
     assert row_of(page, "#rejected-table", script)[1:3] == [image, f"{script} \u2028 {link}"]
     assert row_of(page, "#favorites-table", link)[0] == link
+    assert row_of(page, "#offers-table", script)[5] == image
     assert row_of(page, "#programme-table", image)[0] == image
     assert row_of(page, "#losses-table", "1")[6] == script
     assert row_of(page, "#reasons-table", image)[0] == image
@@ -248,6 +257,7 @@ def test_an_empty_bank_is_said_in_words(dashboard: Dashboard, page: Page, served
     assert page.text("#tile-customers") == NONE
     assert page.text("#engagement-chart") == "No customer has an engagement level yet."
     assert page.text("#favorites-chart") == "No preference has been seen yet."
+    assert page.text("#offers-table") == "No customer gets an offer today."
     assert page.text("#monthly-chart") == "No card transaction has earned cash back yet."
     assert page.text("#daily-chart") == "No day has moved the cash-back result yet."
     nobody = "No customer lost in the newest month that is over."

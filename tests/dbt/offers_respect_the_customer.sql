@@ -1,6 +1,5 @@
--- Whatever the rules in the seeds say: one row for each offer to somebody who is no active customer,
--- each offer of a mortgage to who has bought a home, and each offer of a loan for which an
--- application is open.
+-- Whatever the rules in the seeds say: one row for each offer to who is no active customer, each
+-- offer of a mortgage to who has bought a home, and each of a loan with an open application.
 with
 
 offers as (
