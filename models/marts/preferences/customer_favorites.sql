@@ -6,7 +6,11 @@ preferences as (
     select * from {{ ref('customer_preferences') }}
 ),
 
--- Everybody once under `all`, which is what a product for all customers is judged by.
+customer_segments as (
+    select * from {{ ref('customer_segments') }}
+),
+
+-- Everybody once under `all`, who has left too; whom the bank has now under the segment as well.
 segmented as (
     select
         'all' as segment,
@@ -17,6 +21,18 @@ segmented as (
         events_30d,
         events_90d
     from preferences
+    union all
+    select
+        customer_segments.segment,
+        preferences.customer_id,
+        preferences.category,
+        preferences.events,
+        preferences.spend_usd,
+        preferences.events_30d,
+        preferences.events_90d
+    from preferences
+    inner join customer_segments
+        on preferences.customer_id = customer_segments.customer_id
 ),
 
 segments as (
