@@ -17,14 +17,14 @@ from tests.support.lakehouse import Lakehouse, envelope
 
 BANK = Settings(seed=5, customers=120, days=75, end=date(2026, 6, 30))
 TODAY = ("--vars", "{as_of_date: 2026-06-30}")
-OFFERS = ("--select", "+personalized_offers", "+personalized_loans", "customer_favorites")
+OFFERS = ("--select", "+personalized_offers", "+personalized_loans", "+customer_favorites")
 WINDOW = datetime(2026, 6, 1)  # the first of the last 30 days
 
 
 def landed(record: Record) -> str | None:
     """The value of a record as it stands in bronze."""
     if record.feed in TOPICS:
-        return record.value
+        return None if record.value is None else str(record.value)
     row = parse_row(record.feed, str(record.value))
     return json.dumps({name: str(value) for name, value in row.items()})
 

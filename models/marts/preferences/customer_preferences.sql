@@ -131,7 +131,8 @@ refunds as (
     where card_entries.transaction_type <> 'purchase'
 ),
 
--- A page tells of an interest; what is looked at is no event until it is bought.
+-- A page tells of an interest; what is looked at is no event until it is bought. Who has not logged
+-- in yet is nobody.
 page_views as (
     select
         clicks.customer_id,
@@ -142,7 +143,9 @@ page_views as (
         on clicks.page = own.page and clicks.action = own.action
     left join page_categories as rest
         on clicks.page = rest.page and rest.action = '*'
-    where coalesce(own.preference_category, rest.preference_category) is not null
+    where
+        clicks.customer_id is not null
+        and coalesce(own.preference_category, rest.preference_category) is not null
 ),
 
 counted as (
