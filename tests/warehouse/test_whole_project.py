@@ -14,9 +14,12 @@ import pytest
 from tests.models.test_batches import (
     BATCHES,
     account_stream,
+    checking_stream,
     click_stream,
     customer_stream,
+    loan_stream,
     pattern_stream,
+    ticket_stream,
     transaction_stream,
 )
 from tests.support.lakehouse import PROJECT, Lakehouse
@@ -30,9 +33,6 @@ TABLES = sorted(
 # Nothing of theirs is landed here.
 EMPTY = {
     "accounts_known",
-    "behavior_events",
-    "checking_transactions",
-    "loan_applications",
 }
 
 
@@ -57,7 +57,10 @@ def both(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "purchase_trends": pattern_stream(rng, 60),
         "accounts": account_stream(rng, 40),
         "clickstream": click_stream(rng, 40),
+        "checking_transactions": checking_stream(rng, 40),
+        "loan_applications": loan_stream(rng, 40),
     }
+    feeds["vendor_tickets"] = ticket_stream(rng, feeds["card_transactions"])
     visits = [
         f'{{"visit_id":"v{n}","customer_id":{n % 40},"cuisine":"thai","party_size":2,'
         f'"bill":"{n}.50","visited_at":"2026-02-01 10:00:00"}}'
