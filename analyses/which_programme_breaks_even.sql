@@ -1,5 +1,5 @@
--- From which monthly spend does each programme pay for itself, and for how many of its customers who
--- have spend?
+-- From which monthly spend does each programme pay for itself, and for how many of its customers
+-- who have spend?
 -- Columns: programme, customers, break_even_customers, below_customers, never_customers,
 --     break_even_share_pct, median_break_even_spend_usd, median_monthly_spend_usd
 -- Run with: dbt show --select which_programme_breaks_even
@@ -7,7 +7,6 @@ with
 
 break_even as (
     select * from {{ ref('cash_back_break_even') }}
-    where is_newest_programme and break_even_status <> 'no_spend'
     where is_newest_programme and break_even_status <> 'no_spend'
 ),
 

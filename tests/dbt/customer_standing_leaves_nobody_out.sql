@@ -1,5 +1,5 @@
--- Fails where the metrics would count other customers than the marts hold: with an engagement level,
--- with a break-even, or at all.
+-- Fails where the metrics would count other customers than the marts hold: with an engagement
+-- level, with a break-even, or at all.
 with
 
 standing as (
