@@ -226,6 +226,9 @@ def test_every_batch_gives_what_the_oracle_computes(built: Lakehouse, bank: Bank
 def test_the_data_tests_pass_on_it(built: Lakehouse) -> None:
     built.dbt(
         "test",
+        # Not the tests of marts beside these, which are not built here.
+        "--indirect-selection",
+        "cautious",
         "--select",
         "path:models/marts/cash_back,test_type:data",
         "cash_back_reconciles",
