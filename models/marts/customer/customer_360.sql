@@ -49,6 +49,16 @@ break_even as (
         and {{ of_changed_customers() }}
 ),
 
+offers as (
+    select * from {{ ref('personalized_offers') }}
+    where {{ of_changed_customers() }}
+),
+
+loans as (
+    select * from {{ ref('personalized_loans') }}
+    where {{ of_changed_customers() }}
+),
+
 balances as (
     select
         customer_id,
@@ -107,6 +117,27 @@ newest_months as (
             and cash_back_monthly.month = last_months.month
 ),
 
+offer_totals as (
+    select
+        customer_id,
+        cast(count(*) as int) as offers,
+        max(case when offer_rank = 1 then title end) as best_offer,
+        max(case when offer_rank = 1 then reason end) as best_offer_reason
+    from offers
+    group by customer_id
+),
+
+loan_totals as (
+    select
+        customer_id,
+        cast(count(*) as int) as loan_offers,
+        max(case when offer_rank = 1 then title end) as best_loan_offer,
+        cast(max(case when offer_rank = 1 then amount_usd end) as decimal(18, 2))
+            as best_loan_amount_usd
+    from loans
+    group by customer_id
+),
+
 final as (
     select
         customers.customer_id,
@@ -127,6 +158,12 @@ final as (
         top_preferences.top_preference,
         top_preferences.second_preference,
         top_preferences.third_preference,
+        coalesce(offer_totals.offers, 0) as offers,
+        offer_totals.best_offer,
+        offer_totals.best_offer_reason,
+        coalesce(loan_totals.loan_offers, 0) as loan_offers,
+        loan_totals.best_loan_offer,
+        loan_totals.best_loan_amount_usd,
         lifetime.lifetime_days,
         lifetime.net_to_date_usd,
         lifetime.net_per_month_usd,
@@ -155,6 +192,10 @@ final as (
         on customers.customer_id = newest_months.customer_id
     left join break_even
         on customers.customer_id = break_even.customer_id
+    left join offer_totals
+        on customers.customer_id = offer_totals.customer_id
+    left join loan_totals
+        on customers.customer_id = loan_totals.customer_id
 )
 
 select * from final
