@@ -25,7 +25,8 @@ final as (
         totals.feed,
         totals.records,
         totals.late_records,
-        {{ scale_amount('cast(100 as decimal(18, 2))', 'totals.late_records', 'totals.records') }} as late_records_pct,
+        {{ scale_amount('cast(100 as decimal(18, 2))', 'totals.late_records', 'totals.records') }}
+            as late_records_pct,
         newest.batch_id as last_batch_id,
         newest.last_ingested_at,
         newest.last_source_timestamp,
