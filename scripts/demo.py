@@ -40,12 +40,34 @@ CUSTOMER = (
     " engagement_trend as trend, top_preference as likes, cash_back_programme as programme,"
     " net_to_date_usd, is_cash_back_loss as loses"
 )
+# Marts of which the summary shows five rows: which columns, in which order.
 HEADLINES = {
-    "customer_engagement": "customer_id",
-    "customer_lifetime": "lifetime_days desc, customer_id",
-    "customer_preferences": "spend_usd desc",
-    "cash_back_monthly": "net_usd",
-    "cash_back_break_even": "distance_usd",
+    "customer_engagement": (
+        "customer_id, number_of_online_txns, engagement_level, engagement_trend",
+        "customer_id",
+    ),
+    "customer_lifetime": (
+        "customer_id, lifetime_days, net_to_date_usd, net_per_month_usd",
+        "lifetime_days desc, customer_id",
+    ),
+    "customer_preferences": (
+        "customer_id, category, preference_rank, events, spend_usd, spend_share_pct, trend",
+        "spend_usd desc, customer_id",
+    ),
+    "personalized_offers": (
+        "customer_id, offer_rank, title, value_usd, valid_until_date, reason",
+        "triggered_at desc, customer_id, offer_rank",
+    ),
+    "cash_back_monthly": (
+        "customer_id, month, programme, spend_usd, interchange_usd, cash_back_usd,"
+        " monthly_fee_usd, servicing_cost_usd, net_usd",
+        "net_usd, customer_id",
+    ),
+    "cash_back_break_even": (
+        "customer_id, programme, months, average_monthly_spend_usd, break_even_spend_usd,"
+        " distance_usd, break_even_status",
+        "distance_usd, customer_id",
+    ),
 }
 
 
@@ -184,8 +206,8 @@ def _summary(lakehouse: Path) -> None:
             " or row_number() over (order by net_to_date_usd, customer_id) <= 3"
             " order by net_to_date_usd desc, customer_id",
         )
-        for mart, order in HEADLINES.items():
-            show(f"marts.{mart}", f"select * from marts.{mart} order by {order} limit 5")  # noqa: S608 - constants above
+        for mart, (columns, order) in HEADLINES.items():
+            show(f"marts.{mart}", f"select {columns} from marts.{mart} order by {order} limit 5")  # noqa: S608 - constants above
     packages = json.loads((PROJECT / "dbt_packages" / ".installed").read_text())["packages"]
     print(f"\ndbt packages: {packages}")
     print(f"Tables:       {lakehouse / 'insights.duckdb'}")

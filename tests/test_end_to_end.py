@@ -289,6 +289,9 @@ def test_metrics_agree_with_the_dashboard(
     assert metric(lakehouse, manifest, "customer_count") == customers > 0
     assert metric(lakehouse, manifest, "active_customers") == active > 0
 
+    offers = lakehouse.query("select sum(customers) from marts.dashboard_offers")[0][0]
+    assert metric(lakehouse, manifest, "offer_count") == offers > 0
+
     above, below, never = lakehouse.query(
         "select sum(above), sum(below), sum(never) from marts.dashboard_break_even_by_programme"
     )[0]

@@ -30,6 +30,20 @@ active as (
     where ledger.transacted_at > clock.as_of - interval 30 day
 ),
 
+made as (
+    select customer_id from {{ ref('personalized_offers') }}
+    union all
+    select customer_id from {{ ref('personalized_loans') }}
+),
+
+offers as (
+    select
+        customer_id,
+        count(*) as offers
+    from made
+    group by customer_id
+),
+
 -- A customer who was deleted keeps what the bank paid, and is counted with it.
 known as (
     select customer_id from customers
@@ -39,6 +53,8 @@ known as (
     select customer_id from break_even
     union distinct
     select customer_id from active
+    union distinct
+    select customer_id from offers
 ),
 
 final as (
@@ -48,6 +64,7 @@ final as (
         break_even.programme,
         engagement.engagement_level,
         break_even.break_even_status,
+        coalesce(offers.offers, 0) as offers,
         customers.customer_id is not null as is_customer,
         active.customer_id is not null as is_active
     from known
@@ -59,6 +76,8 @@ final as (
         on known.customer_id = break_even.customer_id
     left join active
         on known.customer_id = active.customer_id
+    left join offers
+        on known.customer_id = offers.customer_id
 )
 
 select * from final
