@@ -1,6 +1,7 @@
 {#
-    dbt's own incremental materialisations, but that a mart that has nothing to compute is left alone:
-    its one statement is the look-up that says so. Everything else is the adapter's.
+    dbt's own incremental materialisations, but that a table that has nothing to compute is left alone:
+    its one statement is the look-up that says so; a table of changes also counts that it read none.
+    Everything else is the adapter's.
     https://docs.getdbt.com/reference/global-configs/legacy-behaviors#built-in-materializations
 #}
 {% materialization incremental, adapter='duckdb', supported_languages=['sql', 'python'] -%}
@@ -18,6 +19,7 @@
 {%- endmaterialization %}
 
 {% macro _leave_alone() -%}
+    {%- if model.config.meta.get('cdc') -%} {%- do run_query(realtime_insights.log_changes()) -%} {%- endif -%}
     {%- call noop_statement('main', 'NOTHING NEW', 'NOTHING NEW', '0') -%} {{ model.compiled_code }} {%- endcall -%}
     {{ return({'relations': [this.incorporate(type='table')]}) }}
 {%- endmacro %}

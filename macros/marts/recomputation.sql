@@ -196,11 +196,14 @@
     {{ return(tojson([node.unique_id, node.raw_code, values], sort_keys=true)) }}
 {%- endmacro %}
 
-{# True where dbt has nothing to do for a mart. #}
+{# True where dbt has nothing to do: for a mart, or for a table of changes that nothing came for. #}
 {% macro _is_left_alone() -%}
     {{ return(
-        realtime_insights._is_built() and model.config.meta.get('recomputed') is not none
-        and realtime_insights._recomputation().get('is_left_alone', false)
+        realtime_insights._is_built() and (
+            realtime_insights._notes().get('nothing_new', false)
+            or model.config.meta.get('recomputed') is not none
+            and realtime_insights._recomputation().get('is_left_alone', false)
+        )
     ) }}
 {%- endmacro %}
 

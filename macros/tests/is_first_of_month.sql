@@ -2,5 +2,5 @@
 {% test is_first_of_month(model, column_name) %}
 select {{ column_name }}
 from {{ model }}
-where {{ column_name }} <> cast(date_trunc('month', {{ column_name }}) as date)
+where extract(day from {{ column_name }}) <> 1
 {% endtest %}

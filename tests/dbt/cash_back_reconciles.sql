@@ -122,15 +122,14 @@ all_days as (
 
 result as (
     select
-        sum(net_usd) over () as net_usd,
-        net_to_date_usd
+        sum(net_usd) as net_usd,
+        max_by(net_to_date_usd, date_day) as net_to_date_usd
     from {{ ref('cash_back_result_daily') }}
-    qualify row_number() over (order by date_day desc) = 1
 ),
 
 result_is_days as (
     select
-        'the bank''s result and the days differ' as difference,
+        'the result of the bank and the days differ' as difference,
         cast(null as bigint) as customer_id,
         cast(null as date) as month
     from result
