@@ -90,7 +90,8 @@ class Bank:
         for account in (customer * 10, customer * 10 + 1):
             moment = born
             for _ in range(pick.randint(1, 6)):
-                row = {"customer_id": customer, "balance": Decimal(pick.randint(0, 999999)) / 100}
+                balance = Decimal(pick.randint(0, 999999)) / 100
+                row = {"customer_id": customer, "currency": "USD", "balance": balance}
                 gone = pick.random() < 0.15
                 yield self._record("accounts", account, None if gone else row, moment)
                 moment += timedelta(hours=pick.randint(1, 900))
@@ -114,6 +115,7 @@ class Bank:
             "transaction_type": pick.choice(["purchase"] * 5 + ["refund", "reversal"]),
             "merchant_category_code": pick.choice([*CATEGORIES, "1234"]),
             "amount": Decimal(pick.randint(1, 90_000)) / 100,
+            "currency": "USD",
             "transacted_at": at,
         }
         yield self._record("card_transactions", number, row, at)
