@@ -22,6 +22,9 @@ Key = tuple[str, int]
 class Builder(Protocol):
     """What builds the project: a lakehouse on DuckDB, or one on the local SQL warehouse."""
 
+    path: Path
+    variables: dict[str, str]
+
     def dbt(self, *arguments: str, check: bool = True) -> Any: ...
 
     def land(self, feed: str, values: Iterable[str | None], *, batch_id: int) -> None: ...

@@ -138,7 +138,7 @@ def test_a_run_with_nothing_new_writes_nothing_and_reads_no_change(builder: Buil
 def test_a_run_opens_only_the_files_of_new_batches_and_touches_only_their_keys(
     on_duckdb: Builder,
 ) -> None:
-    folder: Path = on_duckdb.path / "bronze" / "events"  # type: ignore[attr-defined]
+    folder = on_duckdb.path / "bronze" / "events"
 
     def files() -> set[Path]:
         return set(folder.glob("*.parquet"))
@@ -167,10 +167,8 @@ def test_a_run_opens_only_the_files_of_new_batches_and_touches_only_their_keys(
 
 def statements(builder: Builder, *models: str) -> dict[str, int]:
     """Build models, and count what each of their nodes asked the engine."""
-    builder.variables.update(  # type: ignore[attr-defined]
-        DBT_LOG_LEVEL_FILE="debug", DBT_LOG_FORMAT_FILE="json"
-    )
-    log = Path(builder.path) / "logs" / "dbt.log"  # type: ignore[attr-defined]
+    builder.variables.update(DBT_LOG_LEVEL_FILE="debug", DBT_LOG_FORMAT_FILE="json")
+    log = builder.path / "logs" / "dbt.log"
     log.unlink(missing_ok=True)
     run(builder, *models)
     lines = map(json.loads, log.read_text().splitlines())
