@@ -92,7 +92,11 @@ _VALUES = {
             from (
                 select
                     i,
-                    <customer of $drawn_customers> + 1 as customer_id,
+                    if(
+                        $each = 0,
+                        <customer of $customers>,
+                        (i - $first) * $each + <customer of $each>
+                    ) + 1 as customer_id,
                     $newest - <at of $span> as moment
                 from range($first, $end) as numbers (i)
             )
@@ -136,22 +140,22 @@ class Bank:
         self._land("card_transactions", 1, self.transactions + 1)
 
     def land_batch(self, share: float) -> int:
-        """Land a new transaction for so many of the customers, at any time of the history, so that
-        most are late; return how many records."""
+        """Land a new transaction for so many of the customers, spread over all of them, at any time
+        of the history, so that most are late; return how many records."""
         count = round(self._customers * share)
         first = self.transactions + 1
         self.transactions += count
-        self._land("card_transactions", first, first + count, drawn_customers=count)
+        self._land("card_transactions", first, first + count, each=self._customers // count)
         return count
 
-    def _land(self, feed: str, first: int, end: int, drawn_customers: int | None = None) -> None:
+    def _land(self, feed: str, first: int, end: int, each: int = 0) -> None:
         self._batch += 1
         query = _query(feed)
         values = {
             "first": first,
             "end": end,
             "customers": self._customers,
-            "drawn_customers": drawn_customers or self._customers,
+            "each": each,
             "newest": END_MICROS,
             "oldest": END_MICROS - self._years * PER_YEAR_MICROS,
             "span": self._years * PER_YEAR_MICROS,

@@ -3,7 +3,9 @@
 with
 
 moments as (
-    select cast(date_day as timestamp) as feature_at
+    select
+        cast(date_day as timestamp) as feature_at,
+        date_day as feature_month
     from {{ ref('dates') }}
     where date_day = month_start_date and date_day <= {{ as_of_month() }}
 ),
@@ -51,83 +53,121 @@ patterns as (
     where {{ of_changed_customers() }}
 ),
 
+-- Each category as a bit, so that sets of categories can be united; `other` is the first.
 merchant_categories as (
-    select * from {{ ref('merchant_categories') }}
+    select
+        merchant_category_code,
+        category,
+        cast(
+            power(
+                2,
+                case
+                    when category = 'other' then 0 else dense_rank() over (order by category)
+                end
+            ) as bigint
+        ) as category_bit
+    from {{ ref('merchant_categories') }}
 ),
 
--- A transaction at every moment that looks back on it.
-transactions_at as (
+-- No window of a moment begins on the 4th to the 27th of a month: these days count as one. What was
+-- known before the first moment that can see it was known in time, whenever that was.
+transactions as (
     select
         card_transactions.customer_id,
-        months_back.feature_at,
+        case
+            when extract(day from card_transactions.transacted_at) between 4 and 27
+                then cast(
+                    date_trunc('month', card_transactions.transacted_at) + interval 14 day as date
+                )
+            else cast(card_transactions.transacted_at as date)
+        end as counts_on_date,
+        greatest(
+            card_transactions.known_from,
+            {{ first_moment_after('card_transactions.transacted_at') }}
+        ) as known_from,
+        card_transactions.known_to,
+        card_transactions.transacted_at,
         card_transactions.transaction_type = 'purchase' as is_purchase,
-        card_transactions.transacted_at >= months_back.feature_at - interval 30 day as is_in_30d,
         card_transactions.amount_usd,
-        coalesce(merchant_categories.category, 'other') as category,
-        greatest(card_transactions.known_from, months_back.feature_at) as seen_from,
-        card_transactions.known_to as seen_to
+        coalesce(merchant_categories.category = 'travel', false) as is_travel,
+        coalesce(merchant_categories.category_bit, 1) as category_bit
     from card_transactions
-    inner join months_back
-        on
-            cast(date_trunc('month', card_transactions.transacted_at) as date) = months_back.month
-            and card_transactions.transacted_at >= months_back.feature_at - interval 90 day
     left join merchant_categories
         on card_transactions.merchant_category_code = merchant_categories.merchant_category_code
-    where
-        card_transactions.known_to is null
-        or card_transactions.known_to > months_back.feature_at
 ),
 
--- A purchase counts as the last one up to the moment at which a later one was known in time, for
--- good.
+-- What every moment sees alike, counted together.
+alike as (
+    select
+        customer_id,
+        counts_on_date,
+        known_from,
+        known_to,
+        sum(case when is_purchase then 1 else 0 end) as purchases,
+        cast(sum(case when is_purchase then amount_usd else 0 end) as decimal(18, 2))
+            as purchased_usd,
+        cast(sum(case when is_purchase then 0 else amount_usd end) as decimal(18, 2))
+            as refunded_usd,
+        cast(
+            sum(case when is_purchase and is_travel then amount_usd else 0 end) as decimal(18, 2)
+        ) as travel_usd,
+        bit_or(case when is_purchase then category_bit else 0 end) as category_bits,
+        max(case when is_purchase then transacted_at end) as last_purchase_at
+    from transactions
+    group by customer_id, counts_on_date, known_from, known_to
+),
+
+-- At every moment that looks back on it.
+looked_back_on as (
+    select
+        alike.*,
+        months_back.feature_at,
+        alike.counts_on_date >= months_back.feature_at - interval 30 day as is_in_30d,
+        greatest(alike.known_from, months_back.feature_at) as seen_from
+    from alike
+    inner join months_back
+        on
+            cast(date_trunc('month', alike.counts_on_date) as date) = months_back.month
+            and alike.counts_on_date >= months_back.feature_at - interval 90 day
+    where alike.known_to is null or alike.known_to > months_back.feature_at
+),
+
+transactions_at as (
+    select
+        customer_id,
+        feature_at,
+        seen_from,
+        known_to as seen_to,
+        sum(case when is_in_30d then purchases else 0 end) as purchases_30d,
+        sum(purchases) as purchases_90d,
+        cast(
+            sum(case when is_in_30d then purchased_usd - refunded_usd else 0 end) as decimal(18, 2)
+        ) as spend_30d_usd,
+        cast(sum(purchased_usd) as decimal(18, 2)) as purchased_usd,
+        cast(sum(refunded_usd) as decimal(18, 2)) as refunded_usd,
+        cast(sum(travel_usd) as decimal(18, 2)) as travel_usd,
+        bit_or(category_bits) as category_bits
+    from looked_back_on
+    group by customer_id, feature_at, seen_from, known_to
+),
+
 purchases as (
     select
         customer_id,
-        transaction_id,
-        transacted_at,
         known_from,
         known_to,
-        {{ first_moment_after('transacted_at') }} as first_feature_at
-    from card_transactions
-    where transaction_type = 'purchase'
-),
-
-last_purchases as (
-    select
-        *,
-        min(
-            case
-                when known_to is null and known_from <= first_feature_at then first_feature_at
-            end
-        ) over (
-            partition by customer_id
-            order by transacted_at desc, transaction_id desc, known_from desc
-            rows between unbounded preceding and 1 preceding
-        ) as replaced_at
-    from purchases
+        last_purchase_at as changed_at,
+        last_purchase_at as _sequence
+    from alike
+    where last_purchase_at is not null
 ),
 
 last_purchases_at as (
-    select
-        last_purchases.customer_id,
-        moments.feature_at,
-        last_purchases.transacted_at,
-        greatest(last_purchases.known_from, moments.feature_at) as seen_from,
-        last_purchases.known_to as seen_to
-    from last_purchases
-    inner join moments
-        on
-            last_purchases.first_feature_at <= moments.feature_at
-            and (
-                last_purchases.replaced_at is null
-                or last_purchases.replaced_at > moments.feature_at
-            )
-    where
-        (last_purchases.known_to is null or last_purchases.known_to > moments.feature_at)
-        and (
-            last_purchases.replaced_at is null
-            or last_purchases.replaced_at > last_purchases.first_feature_at
-        )
+    select *
+    from (
+        {{ states_at_moments('purchases', keys=['customer_id'], until='known_to') | indent(8) }}
+    ) as placed_purchases
+    where known_to is null or known_to > feature_at
 ),
 
 accounts_at as (
@@ -166,9 +206,9 @@ versions as (
     select
         customer_id,
         feature_at,
-        seen_to as known_from
+        known_to as known_from
     from last_purchases_at
-    where seen_to is not null
+    where known_to is not null
     union distinct
     select
         customer_id,
@@ -189,15 +229,18 @@ versions as (
     from patterns_at
 ),
 
-known_transactions as (
+spend as (
     select
         versions.customer_id,
         versions.feature_at,
         versions.known_from,
-        transactions_at.is_purchase,
-        transactions_at.is_in_30d,
-        transactions_at.amount_usd,
-        transactions_at.category
+        sum(transactions_at.purchases_30d) as purchases_30d,
+        sum(transactions_at.purchases_90d) as purchases_90d,
+        cast(sum(transactions_at.spend_30d_usd) as decimal(18, 2)) as spend_30d_usd,
+        cast(sum(transactions_at.purchased_usd) as decimal(18, 2)) as purchased_usd,
+        cast(sum(transactions_at.refunded_usd) as decimal(18, 2)) as refunded_usd,
+        cast(sum(transactions_at.travel_usd) as decimal(18, 2)) as travel_usd,
+        bit_count(bit_or(transactions_at.category_bits)) as categories_90d
     from versions
     inner join transactions_at
         on
@@ -205,47 +248,11 @@ known_transactions as (
             and versions.feature_at = transactions_at.feature_at
             and versions.known_from >= transactions_at.seen_from
             and (transactions_at.seen_to is null or versions.known_from < transactions_at.seen_to)
-),
-
-spend as (
-    select
-        customer_id,
-        feature_at,
-        known_from,
-        sum(case when is_purchase and is_in_30d then 1 else 0 end) as purchases_30d,
-        sum(case when is_purchase then 1 else 0 end) as purchases_90d,
-        sum(case when not is_in_30d then 0 when is_purchase then amount_usd else -amount_usd end)
-            as spend_30d_usd,
-        cast(sum(case when is_purchase then amount_usd else 0 end) as decimal(18, 2))
-            as purchased_usd,
-        cast(sum(case when is_purchase then 0 else amount_usd end) as decimal(18, 2))
-            as refunded_usd,
-        cast(
-            sum(case when is_purchase and category = 'travel' then amount_usd else 0 end)
-            as decimal(18, 2)
-        ) as travel_usd,
-        count(distinct case when is_purchase then category end) as categories_90d
-    from known_transactions
-    group by customer_id, feature_at, known_from
-),
-
-last_purchase as (
-    select
-        versions.customer_id,
-        versions.feature_at,
-        versions.known_from,
-        max(last_purchases_at.transacted_at) as last_purchase_at
-    from versions
-    inner join last_purchases_at
-        on
-            versions.customer_id = last_purchases_at.customer_id
-            and versions.feature_at = last_purchases_at.feature_at
-            and versions.known_from >= last_purchases_at.seen_from
-            and (
-                last_purchases_at.seen_to is null
-                or versions.known_from < last_purchases_at.seen_to
-            )
     group by versions.customer_id, versions.feature_at, versions.known_from
+),
+
+last_purchases as (
+    {{ newest_known_states('last_purchases_at', keys=['customer_id'], until='known_to') }}
 ),
 
 newest_accounts as (
@@ -299,7 +306,7 @@ joined as (
             as travel_share_90d_pct,
         {{ scale_amount('100.00', 'spend.refunded_usd', 'spend.purchased_usd') }}
             as refund_share_90d_pct,
-        {{ days_between('last_purchase.last_purchase_at', 'versions.feature_at') }}
+        {{ days_between('last_purchases.changed_at', 'versions.feature_at') }}
             as days_since_last_purchase
     from versions
     left join spend
@@ -307,11 +314,11 @@ joined as (
             versions.customer_id = spend.customer_id
             and versions.feature_at = spend.feature_at
             and versions.known_from = spend.known_from
-    left join last_purchase
+    left join last_purchases
         on
-            versions.customer_id = last_purchase.customer_id
-            and versions.feature_at = last_purchase.feature_at
-            and versions.known_from = last_purchase.known_from
+            versions.customer_id = last_purchases.customer_id
+            and versions.feature_at = last_purchases.feature_at
+            and versions.known_from = last_purchases.version_from
     left join balances
         on
             versions.customer_id = balances.customer_id
