@@ -197,7 +197,8 @@ class _Tally:
             batch.batch_id,
             batch.landed,
             batch.rejected,
-            extra={"fields": {"feed": self.feed, **asdict(batch)}},
+            # asdict makes a Counter of a Counter's items.
+            extra={"fields": {"feed": self.feed, **asdict(batch), "reasons": dict(batch.reasons)}},
         )
 
     def result(self) -> FeedResult:

@@ -70,6 +70,19 @@ def test_a_run_prints_one_json_object_for_a_program(ingest: Callable[..., Result
     assert (never["feed"], never["batch_id"]) == ("never", 0)
 
 
+def test_a_batch_is_logged_as_one_json_object_with_what_was_rejected(
+    ingest: Callable[..., Result], landing: Path, tmp_path: Path
+) -> None:
+    places = ("--feeds", tmp_path / "feeds.yml", "--lakehouse", tmp_path / "lakehouse")
+    command = [INGEST, "run", "--once", "--verbose", "--feed", "visits", *places]
+    env = {**os.environ, "LAKEHOUSE_PATH": str(tmp_path / "lakehouse")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    logged = json.loads(line)
+    assert (logged["feed"], logged["batch_id"], logged["landed"]) == ("visits", 1, 2)
+    assert list(logged["reasons"].values()) == [1] == [logged["rejected"]]
+
+
 def test_status_shows_last_batch_rows_and_lag_and_writes_nothing(
     ingest: Callable[..., Result], landing: Path, lakehouse: Path
 ) -> None:
