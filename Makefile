@@ -23,8 +23,9 @@ demo: $(VENV)/.demo ## Land simulated changes, build the marts, write the dashbo
 test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-real: $(VENV)/.dev ## Run the tests with Apache Kafka, PostgreSQL and Debezium (Java, Maven, PostgreSQL)
+test-real: $(VENV)/.dev ## Run the tests with Apache Kafka, Spark, PostgreSQL and Debezium (Java, Maven, PostgreSQL)
 	@$(BIN)/python -m pytest tests/real --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/spark --numprocesses 0 $(PYTEST_ARGS)
 
 test-spark: $(VENV)/.dev ## Run the tests of the local warehouse on Apache Spark with Delta Lake (Java, Maven)
 	@WAREHOUSE_ENGINE=spark $(BIN)/python -m pytest tests/warehouse --numprocesses 0 $(PYTEST_ARGS)

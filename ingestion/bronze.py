@@ -56,6 +56,13 @@ _QUARANTINE_STATISTICS = ("feed", *_BRONZE_STATISTICS)
 _LOG_RETENTION = "interval 5 minutes"
 
 
+# The property of a feed's table that says what lands it; no other engine commits to it.
+LANDED_BY = "realtime_insights.landed_by"
+LOCAL, SPARK = "ingest", "spark"
+# Of a table that Spark lands: what its stream goes on from, as JSON.
+CLAIM = "realtime_insights.spark"
+
+
 class TopicPartition(NamedTuple):
     """One partition of a topic."""
 
@@ -63,6 +70,15 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+def _settings(statistics: Sequence[str]) -> dict[str, str]:
+    return {
+        "delta.dataSkippingStatsColumns": ",".join(statistics),
+        "delta.logRetentionDuration": _LOG_RETENTION,
+    }
+
+
+# The properties that the tables are made with.
+BRONZE_SETTINGS, QUARANTINE_SETTINGS = map(_settings, (_BRONZE_STATISTICS, _QUARANTINE_STATISTICS))
 # Of a feed of files, in both tables: the number of the ledger whose plans may be committed. No
 # topic is named so.
 LEDGER = TopicPartition("#ledger", 0)
@@ -212,10 +228,7 @@ class _Table:
         self._is_overtaken = False
         if not DeltaTable.is_deltatable(path):
             try:
-                settings = {
-                    "delta.dataSkippingStatsColumns": ",".join(statistics),
-                    "delta.logRetentionDuration": _LOG_RETENTION,
-                }
+                settings = _settings(statistics)
                 DeltaTable.create(path, schema, mode="ignore", configuration=settings)
             except CommitFailedError:
                 pass  # another process has just created it
@@ -325,6 +338,30 @@ class Bronze(_Table):
     def batch_id(self) -> int:
         """The last batch that is visible; 0 before the first."""
         return self.transaction(f"ingest:{self.feed}") or 0
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The table's properties, as this handle saw them."""
+        return self._handle.metadata().configuration
+
+    @property
+    def landed_by(self) -> str:
+        """What lands the feed."""
+        return self.properties.get(LANDED_BY, LOCAL)
+
+    def expect_engine(self) -> None:
+        """Raise FeedError where this engine is not the one that lands the feed."""
+        if self.landed_by == SPARK:
+            raise FeedError(f"{self.path} is landed by Spark; stop that, then give --take-over")
+        if self.landed_by != LOCAL:
+            fix = "declare a feed of another name"
+            raise FeedError(f"{self.path} is landed by {self.landed_by}; {fix}")
+
+    def take_over(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Go on from these offsets where Spark has landed the feed, then say so in the table."""
+        self._commit(None, {_offset_id(self.feed, at): offset for at, offset in offsets.items()})
+        self._handle.alter.set_table_properties({LANDED_BY: LOCAL}, raise_if_not_exists=False)
+        self.refresh()
 
     def next_offset(self, at: TopicPartition) -> int | None:
         """Return the offset from which a partition is read on; None if it was never read."""
@@ -467,9 +504,10 @@ class Tables:
         self._patience = TURN_SECONDS
 
     def refresh(self) -> None:
-        """See what other processes have committed."""
+        """See what other processes have committed. Raise FeedError where Spark lands the feed."""
         self.bronze.refresh()
         self.quarantine.refresh()
+        self.bronze.expect_engine()
 
     @contextmanager
     def batch(
@@ -551,6 +589,7 @@ class BatchInProgress:
 
     def commit(self) -> None:
         """Commit the rejects, then the rows."""
+        self._tables.bronze.expect_engine()
         self._commit_rejects()
         self._tables.bronze.commit(self._rows, self._batch_id, self._offsets)
 

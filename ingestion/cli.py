@@ -89,6 +89,18 @@ def main(settings: tuple[str, ...], secret_scope: str | None) -> None:
     type=click.IntRange(0, 65535),
     help="With --continuous: metrics for Prometheus at http://127.0.0.1:PORT/metrics (0: any).",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["ingest", "spark"]),
+    default="ingest",
+    show_default=True,
+    help="What lands: this process, or streams of Spark on many machines (pyspark).",
+)
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Go on with tables that the other engine has landed, which must have been stopped.",
+)
 @click.option("--feed", "names", multiple=True, metavar="NAME", help="Only this feed (repeatable).")
 @click.option("-v", "--verbose", is_flag=True, help="Log each batch to the standard error output.")
 @json_option
@@ -99,6 +111,8 @@ def run(
     continuous: bool,
     trigger_seconds: float | None,
     metrics_port: int | None,
+    engine: str,
+    take_over: bool,
     names: tuple[str, ...],
     verbose: bool,
     as_json: bool,
@@ -124,13 +138,19 @@ def run(
     try:
         feeds = load_feeds(feeds_file, environment(lakehouse), names or None)
         declared = feed_names(feeds_file)
-        if once:
+        if trigger_seconds is not None:
+            feeds = [replace(feed, trigger_seconds=trigger_seconds) for feed in feeds]
+        if engine == "spark":
+            if metrics_port is not None:
+                raise click.UsageError("--metrics-port: Spark has metrics of its own")
+            results = _run_on_spark(feeds, declared, lakehouse, once=once, take_over=take_over)
+        elif once:
             progress = _progress_bar if sys.stderr.isatty() else no_progress
-            results = run_once(feeds, declared, lakehouse, _now, progress)
+            results = run_once(feeds, declared, lakehouse, _now, progress, take_over=take_over)
         else:
-            if trigger_seconds is not None:
-                feeds = [replace(feed, trigger_seconds=trigger_seconds) for feed in feeds]
-            results = _run_until_signal(feeds, declared, lakehouse, metrics_port)
+            results = _run_until_signal(
+                feeds, declared, lakehouse, metrics_port, take_over=take_over
+            )
     except ConfigError as error:
         _fail(error)
     _report(results, as_json)
@@ -194,10 +214,51 @@ def _report(results: Sequence[FeedResult], as_json: bool) -> None:
 
 
 def _run_until_signal(
-    feeds: Sequence[Feed], declared: Sequence[str], lakehouse: Root, metrics_port: int | None
+    feeds: Sequence[Feed],
+    declared: Sequence[str],
+    lakehouse: Root,
+    metrics_port: int | None,
+    *,
+    take_over: bool,
 ) -> list[FeedResult]:
-    """Run until the first SIGTERM or SIGINT; a second one ends the process at once."""
-    stop, metrics = threading.Event(), Metrics()
+    metrics = Metrics()
+    with _until_signal() as stop, ExitStack() as stack:
+        if metrics_port is not None:
+            try:
+                port = stack.enter_context(serve(metrics, metrics_port))
+            except OSError as error:
+                raise click.UsageError(f"--metrics-port {metrics_port}: {error}") from error
+            log.info("metrics at http://127.0.0.1:%d/metrics", port)
+        return run_continuous(
+            feeds, declared, lakehouse, _now, stop=stop, metrics=metrics, take_over=take_over
+        )
+
+
+def _run_on_spark(
+    feeds: Sequence[Feed],
+    declared: Sequence[str],
+    lakehouse: Root,
+    *,
+    once: bool,
+    take_over: bool,
+) -> list[FeedResult]:
+    # Spark needs pandas, if only to see that it is there.
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _WithoutPandas)]
+    from ingestion import spark  # noqa: PLC0415 - not needed by others
+
+    session = spark.session()
+    if once:
+        return spark.run_once(feeds, declared, lakehouse, session, take_over=take_over)
+    with _until_signal() as stop:
+        return spark.run_continuous(
+            feeds, declared, lakehouse, session, stop=stop, take_over=take_over
+        )
+
+
+@contextmanager
+def _until_signal() -> Iterator[threading.Event]:
+    """Set an event at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    stop = threading.Event()
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: object) -> None:
@@ -208,14 +269,7 @@ def _run_until_signal(
     for each in (signal.SIGTERM, signal.SIGINT):
         before[each] = signal.signal(each, on_signal)
     try:
-        with ExitStack() as stack:
-            if metrics_port is not None:
-                try:
-                    port = stack.enter_context(serve(metrics, metrics_port))
-                except OSError as error:
-                    raise click.UsageError(f"--metrics-port {metrics_port}: {error}") from error
-                log.info("metrics at http://127.0.0.1:%d/metrics", port)
-            return run_continuous(feeds, declared, lakehouse, _now, stop=stop, metrics=metrics)
+        yield stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -242,7 +296,8 @@ def program() -> None:
         if end.code:
             raise
     finally:
-        sys.meta_path.remove(without_pandas)
+        if without_pandas in sys.meta_path:
+            sys.meta_path.remove(without_pandas)
 
 
 def _now() -> datetime:

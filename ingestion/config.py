@@ -33,6 +33,15 @@ RESERVED_KAFKA_SETTINGS = (
     "allow.auto.create.topics",
 )
 
+# Likewise, of Spark's readers.
+RESERVED_SPARK_OPTIONS = (
+    *("subscribe", "subscribePattern", "assign", "failOnDataLoss", "includeHeaders"),
+    *("startingOffsets", "startingOffsetsByTimestamp", "startingTimestamp"),
+    *("kafka.bootstrap.servers", "kafka.isolation.level", "kafka.group.id"),
+    *("path", "recursiveFileLookup", "pathGlobFilter", "cloudFiles.format"),
+    *("cloudFiles.allowOverwrites", "cloudFiles.includeExistingFiles"),
+)
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-|\})")
 
@@ -47,7 +56,7 @@ class KafkaOptions:
 
     `schema_registry` goes to confluent_kafka's client; it is empty where both encodings are text.
     It has either `topics` or a `pattern` for their whole names. `start` is by topic, "*" is for
-    those that it does not name.
+    those that it does not name. `spark`: options of Spark's reader, for that engine only.
     """
 
     topics: tuple[str, ...]
@@ -64,13 +73,15 @@ class KafkaOptions:
     batch_bytes: int = 64 * 1024 * 1024
     connect_timeout_seconds: int = 10
     stall_timeout_seconds: int = 60
+    spark: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FileOptions:
     """Where a feed of files reads, and how its files are written.
 
-    An empty `quote` or `escape` is none. `columns` are those that a file is known to have.
+    An empty `quote` or `escape` is none. `columns` are those that a file is known to have. `spark`:
+    options of Spark's reader, as with Kafka.
     """
 
     path: Root
@@ -87,6 +98,7 @@ class FileOptions:
     batch_files: int = 1_000
     batch_bytes: int = 128 * 1024 * 1024
     max_record_bytes: int = 64 * 1024 * 1024
+    spark: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -238,8 +250,18 @@ def _kafka_options(section: "_Section", shared: Mapping[str, Any]) -> KafkaOptio
         stall_timeout_seconds=section.count(
             "stall_timeout_seconds", KafkaOptions.stall_timeout_seconds
         ),
+        spark=_spark_options(section),
     )
     section.finish()
+    return options
+
+
+def _spark_options(section: "_Section") -> Mapping[str, str]:
+    """Read options of Spark's reader."""
+    options = {str(k): _plain(v) for k, v in section.mapping("spark").items()}
+    for reserved in RESERVED_SPARK_OPTIONS:
+        if reserved in options:
+            raise section.error(f"spark.{reserved}", "is decided by the job; remove it")
     return options
 
 
@@ -319,6 +341,7 @@ def _file_options(section: "_Section", value_format: str) -> FileOptions:
         batch_files=section.count("batch_files", FileOptions.batch_files),
         batch_bytes=section.count("batch_bytes", FileOptions.batch_bytes),
         max_record_bytes=section.count("max_record_bytes", FileOptions.max_record_bytes),
+        spark=_spark_options(section),
     )
     section.finish()
     return options

@@ -1,7 +1,7 @@
 """Kafka messages to rows of bronze and to rejects."""
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
@@ -35,6 +35,18 @@ def open_decoder(feed: Feed, options: KafkaOptions) -> "Decoder | None":
     return Decoder(feed, options)
 
 
+class Columns(NamedTuple):
+    """Messages as they were received, column by column."""
+
+    topics: Sequence[str]
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Sequence[tuple[str, bytes | None]] | None]
+    milliseconds: Sequence[int | None]
+
+
 def decode(
     messages: list[Any],
     check: ValueCheck,
@@ -52,11 +64,29 @@ def decode(
             m for m in messages if m.offset() not in handled.get((m.topic(), m.partition()), ())
         ]
     # Column by column, which takes far less time than message by message.
-    keys: list[bytes | None] = [message.key() for message in messages]
-    values: list[bytes | None] = [message.value() for message in messages]
-    headers: list[Any] = [message.headers() for message in messages]
+    columns = Columns(
+        [message.topic() for message in messages],
+        [message.partition() for message in messages],
+        [message.offset() for message in messages],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [message.headers() for message in messages],
+        [_milliseconds(message.timestamp()) for message in messages],
+    )
+    return judge(columns, check, names, decoder)
+
+
+def judge(
+    given: Columns,
+    check: ValueCheck,
+    names: Mapping[TopicPartition, str],
+    decoder: "Decoder | None" = None,
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    """Split messages into rows to land and rejects, as `decode` does."""
+    keys, values, headers = given.keys, given.values, given.headers
     reasons: dict[int, str] = {}
     if decoder is not None:
+        keys, values, headers = list(keys), list(values), list(headers)
         for n, raw in enumerate(headers):
             try:
                 keys[n], values[n], schemas = decoder(keys[n], values[n], raw or ())
@@ -69,24 +99,23 @@ def decode(
         for n, key in enumerate(keys):
             if key is not None and check_text(key) is not None:
                 reasons.setdefault(n, "the key is not valid UTF-8")
-    sources = [message.topic() for message in messages]
-    partitions = [message.partition() for message in messages]
+    sources = given.topics
     if names:
-        at = map(TopicPartition, sources, partitions)
+        at = map(TopicPartition, given.topics, given.partitions)
         sources = [names.get(each, each.topic) for each in at]
     encoded = () if decoder is None else decoder.encodings
-    rejects = [_reject(messages[n], sources[n], reasons[n], encoded) for n in sorted(reasons)]
+    rejects = [_reject(given, n, sources[n], reasons[n], encoded) for n in sorted(reasons)]
     columns: list[pa.Array[Any]] = [
         pa.array(sources, pa.string()),
-        pa.array(partitions, pa.int32()),
-        pa.array([message.offset() for message in messages], pa.int64()),
+        pa.array(given.partitions, pa.int32()),
+        pa.array(given.offsets, pa.int64()),
         key_column,
         value_column,
         headers_array([text_headers(found) if found else None for found in headers]),
-        timestamps([_milliseconds(message.timestamp()) for message in messages]),
+        timestamps(given.milliseconds),
     ]
     if reasons:
-        is_kept = pa.array([n not in reasons for n in range(len(messages))], pa.bool_())
+        is_kept = pa.array([n not in reasons for n in range(len(values))], pa.bool_())
         columns = [column.filter(is_kept) for column in columns]
     # What was not rejected is UTF-8.
     columns[3:5] = [column.view(pa.string()) for column in columns[3:5]]
@@ -98,10 +127,10 @@ def _milliseconds(timestamp: tuple[int, int]) -> int | None:
     return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
 
 
-def _reject(message: Any, source: str, reason: str, encoded: Collection[str]) -> Reject:
+def _reject(given: Columns, n: int, source: str, reason: str, encoded: Collection[str]) -> Reject:
     """Return a message as it was received."""
-    key, key_encoding = as_text(message.key(), "key", "key" in encoded)
-    value, value_encoding = as_text(message.value(), "value", "value" in encoded)
-    headers = [*text_headers(message.headers() or ()), *key_encoding, *value_encoding]
-    address = source, message.partition(), message.offset()
-    return Reject(*address, key, value, headers, _milliseconds(message.timestamp()), reason)
+    key, key_encoding = as_text(given.keys[n], "key", "key" in encoded)
+    value, value_encoding = as_text(given.values[n], "value", "value" in encoded)
+    headers = [*text_headers(given.headers[n] or ()), *key_encoding, *value_encoding]
+    address = source, given.partitions[n], given.offsets[n]
+    return Reject(*address, key, value, headers, given.milliseconds[n], reason)

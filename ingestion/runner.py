@@ -21,6 +21,7 @@ from ingestion.kafka import Follow, KafkaSource
 from ingestion.locations import Root, state_folder
 from ingestion.maintenance import Upkeep
 from ingestion.metrics import Metrics
+from ingestion.take_over import take_over_from_spark
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ FOLLOW_BYTES = 128 * 1024 * 1024
 RETRY_SECONDS = (1.0, 60.0)
 
 
+# Makes this engine the one that lands a feed.
+TakeOver = Callable[[Tables], object]
 # Told how many of a feed's units (messages, files) are done now.
 Advance = Callable[[int], object]
 
@@ -90,17 +93,25 @@ def run_once(
     lakehouse: Root,
     clock: Clock,
     progress: Progress = no_progress,
+    *,
+    take_over: bool = False,
 ) -> list[FeedResult]:
     """Land everything that is there now for the given feeds, in their order.
 
     Raise ConfigError, with nothing written, unless all of them can be read. The tables of all
     `declared` feeds exist afterwards, so that views over them work. A feed that fails does not
-    keep the others from landing: its result carries the error.
+    keep the others from landing: its result carries the error. `take_over`: also feeds that Spark
+    has landed.
     """
     with _checked_sources(feeds, lakehouse) as sources:
         _make_tables(lakehouse, declared)
         return [
-            _land_feed(source, Tables(lakehouse, feed.name, clock), progress)
+            _land_feed(
+                source,
+                Tables(lakehouse, feed.name, clock),
+                progress,
+                partial(take_over_from_spark, feed, lakehouse=lakehouse) if take_over else None,
+            )
             for feed, source in zip(feeds, sources, strict=True)
         ]
 
@@ -131,6 +142,7 @@ def run_continuous(
     *,
     stop: threading.Event,
     metrics: Metrics,
+    take_over: bool = False,
 ) -> list[FeedResult]:
     """Land what comes for the given feeds, each in a thread of its own, until `stop` is set.
 
@@ -151,7 +163,9 @@ def run_continuous(
                 partial(metrics.lag, feed.name),
             )
             workers.append(
-                pool.submit(_follow_feed, feed, lakehouse, clock, follow, metrics, upkeep)
+                pool.submit(
+                    _follow_feed, feed, lakehouse, clock, follow, metrics, upkeep, take_over
+                )
             )
         return [worker.result() for worker in workers]
 
@@ -176,7 +190,7 @@ def _checked_sources(feeds: Sequence[Feed], lakehouse: Root) -> Iterator[list[So
             source.close()
 
 
-class _Tally:
+class Tally:
     """What a run has done for a feed so far."""
 
     def __init__(self, feed: str) -> None:
@@ -186,6 +200,7 @@ class _Tally:
         self.error: str | None = None
 
     def add(self, batch: BatchResult) -> None:
+        """Count and log a batch."""
         self.batch_id = batch.batch_id
         self.batches += 1
         self.landed += batch.landed
@@ -202,6 +217,7 @@ class _Tally:
         )
 
     def result(self) -> FeedResult:
+        """Return what was done until now."""
         return FeedResult(
             feed=self.feed,
             batch_id=self.batch_id,
@@ -214,9 +230,13 @@ class _Tally:
         )
 
 
-def _land_feed(source: Source, tables: Tables, progress: Progress) -> FeedResult:
-    tally = _Tally(tables.bronze.feed)
+def _land_feed(
+    source: Source, tables: Tables, progress: Progress, take_over: TakeOver | None
+) -> FeedResult:
+    tally = Tally(tables.bronze.feed)
     try:
+        if take_over is not None:
+            take_over(tables)
         with progress(tally.feed, lambda: source.lag(tables.bronze)) as advance:
             for batch in source.land(tables):
                 tally.add(batch)
@@ -236,9 +256,10 @@ def _follow_feed(
     follow: Follow,
     metrics: Metrics,
     upkeep: Upkeep,
+    take_over: bool,
 ) -> FeedResult:
     """Land what comes for one feed until `stop`; whatever fails is tried again from anew."""
-    tally = _Tally(feed.name)
+    tally = Tally(feed.name)
     shortest, longest = RETRY_SECONDS
     wait = 0.0
     while not follow.stop.is_set():
@@ -248,6 +269,8 @@ def _follow_feed(
             with metrics.up(feed.name):
                 source.check()
                 tables = Tables(lakehouse, feed.name, clock)
+                if take_over:
+                    take_over_from_spark(feed, tables, lakehouse)
                 tally.batch_id = tables.bronze.batch_id
                 for batch in _batches(source, tables, follow):
                     tally.add(batch)

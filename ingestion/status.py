@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from ingestion.bronze import Bronze, Quarantine
+from ingestion.bronze import LOCAL, Bronze, Quarantine
 from ingestion.config import feed_names, load_feeds
 from ingestion.errors import ConfigError
 from ingestion.locations import Root, under
@@ -62,6 +62,9 @@ def _status(
     lag: Mapping[str, int] | None = None
     columns: Mapping[str, int] = {}
     note = None
+    if bronze.landed_by != LOCAL:
+        note = f"lag unknown: landed by {bronze.landed_by}"
+        return FeedStatus(name, bronze.batch_id, rows, rejected, committed_at, lag, note, columns)
     try:
         source = open_source(load_feeds(feeds_file, env, [name])[0], lakehouse)
         try:

@@ -124,13 +124,12 @@ class ObjectStore:
 
     def find(self, glob: str, on_fault: Callable[[str], object]) -> Iterator[FileState]:
         """Yield the objects that match."""
-        matches = matcher(glob)
+        is_meant = selector(glob)
         try:
             for chunk in obstore.list(self._store, chunk_size=_LIST_CHUNK):
                 for found in chunk:
                     path = found["path"]
-                    hidden = any(part.startswith(".") for part in path.split("/"))
-                    if not hidden and not path.endswith(_IGNORED_ENDINGS) and matches(path):
+                    if is_meant(path):
                         yield FileState(f"{self._url}/{path}", *_facts(found))
         except BaseError as error:
             raise FeedError(f"{self._url} cannot be listed: {_said(error)}") from error
@@ -228,6 +227,17 @@ def list_files(root: Path, glob: str) -> Iterator[os.DirEntry[str]]:
                         yield entry
         except OSError as error:
             raise FeedError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+
+def selector(glob: str) -> Callable[[str], bool]:
+    """Return what tells whether a path below the root is one that `Storage.find` would yield."""
+    matches = matcher(glob)
+
+    def is_meant(path: str) -> bool:
+        is_hidden = any(part.startswith(".") for part in path.split("/"))
+        return not is_hidden and not path.endswith(_IGNORED_ENDINGS) and bool(matches(path))
+
+    return is_meant
 
 
 def matcher(glob: str) -> Callable[[str], object]:

@@ -1,17 +1,12 @@
 """Real components as fixtures. What is missing skips its tests, unless REQUIRE_ALL=1."""
 
-import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from tests.support.apache_kafka import ApacheKafka, apache_kafka
-from tests.support.components import UnavailableError, missing_programs
-
-T = TypeVar("T")
+from tests.support.components import missing_programs, running
 
 
 def pytest_report_header() -> str:
@@ -25,20 +20,6 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the kills, the longest: each on a worker, they take half of the time."""
     items.sort(key=lambda item: "kills" not in item.nodeid)
-
-
-def running(component: AbstractContextManager[T], name: str) -> Iterator[T]:
-    """Enter a component for as long as a fixture lives, or skip."""
-    try:
-        value = component.__enter__()
-    except UnavailableError as error:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            raise
-        pytest.skip(f"needs {name}: {error}")
-    try:
-        yield value
-    finally:
-        component.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.models.test_real_input import BERKA_FILES, PROJECT
-from tests.real.conftest import running
 from tests.real.debezium import debezium
+from tests.support.components import running
 from tests.support.ingest import ingest_once
 from tests.support.lakehouse import Lakehouse
 from tests.support.postgres import Postgres, postgres

@@ -17,8 +17,8 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from ingestion import quarantine
 from ingestion.config import Feed, KafkaOptions
 from tests.ingestion.ingestion_helpers import NOW, bronze_rows, land, quarantine_rows
-from tests.real.conftest import running
 from tests.support.apicurio import apicurio
+from tests.support.components import running
 
 NewTopic = Callable[..., str]
 Send = Callable[..., None]

@@ -19,9 +19,9 @@ from confluent_kafka.admin import (
 )
 
 from tests.ingestion.ingestion_helpers import bronze_rows
-from tests.real.conftest import running
 from tests.support.apache_kafka import ApacheKafka, apache_kafka
 from tests.support.certificates import Authority
+from tests.support.components import running
 from tests.support.ingest import INGEST
 
 NewTopic = Callable[..., str]

@@ -1,10 +1,13 @@
 """Apache Spark with Delta Lake, as a Spark Connect server: its jars from Maven Central."""
 
+import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.components import (
     UnavailableError,
@@ -16,6 +19,8 @@ from tests.support.components import (
 
 VERSION = "4.0.1"
 DELTA_VERSION = "4.0.0"
+# Not every mirror of Maven Central has 4.0.1 of what the connector to Kafka logs in with.
+_LOGIN_VERSION = "4.0.0"
 _START_SECONDS = 120
 
 _POM = f"""<project>
@@ -34,9 +39,24 @@ _POM = f"""<project>
       <groupId>io.delta</groupId><artifactId>delta-spark_2.13</artifactId>
       <version>{DELTA_VERSION}</version>
     </dependency>
+    <dependency>
+      <groupId>org.apache.spark</groupId><artifactId>spark-sql-kafka-0-10_2.13</artifactId>
+      <version>{VERSION}</version>
+    </dependency>
   </dependencies>
+  <dependencyManagement>
+    <dependencies>
+      <dependency>
+        <groupId>org.apache.spark</groupId>
+        <artifactId>spark-token-provider-kafka-0-10_2.13</artifactId>
+        <version>{_LOGIN_VERSION}</version>
+      </dependency>
+    </dependencies>
+  </dependencyManagement>
 </project>
 """
+# The quick compiler and the simple collector: tests end before others would pay.
+_SHORT_LIFE = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 # What Spark's own start script opens to it: https://github.com/apache/spark, JavaModuleOptions.
 _OPENED = (
@@ -62,21 +82,27 @@ _SETTINGS = {
 
 
 @contextmanager
-def apache_spark(folder: Path) -> Iterator[str]:
+def apache_spark(
+    folder: Path,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    java_options: Sequence[str] = _SHORT_LIFE,
+) -> Iterator[str]:
     """Run a Spark Connect server with its files in `folder`; give its address.
 
-    Raise UnavailableError where it cannot run.
+    `settings`: further ones of Spark. Python's functions run in this Python. Raise UnavailableError
+    where it cannot run.
     """
     java = needed_program("java")
-    jars = cached_folder(f"spark-{VERSION}-delta-{DELTA_VERSION}", _fetch_jars)
+    jars = cached_folder(f"spark-{VERSION}-delta-{DELTA_VERSION}-kafka", _fetch_jars)
     (port,) = free_ports(1)
     settings = {
         **_SETTINGS,
+        **settings,
         "spark.connect.grpc.binding.port": str(port),
         "spark.sql.warehouse.dir": str(folder / "spark"),
     }
     command = [
-        *(java, "-Xmx2g", "-XX:+UseSerialGC", "-Djdk.reflect.useDirectMethodHandle=false"),
+        *(java, "-Xmx2g", *java_options, "-Djdk.reflect.useDirectMethodHandle=false"),
         *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
         *(f"-D{key}={value}" for key, value in settings.items()),
         *("-cp", f"{jars}/*", "org.apache.spark.sql.connect.service.SparkConnectServer"),
@@ -84,7 +110,12 @@ def apache_spark(folder: Path) -> Iterator[str]:
     log = folder / "spark.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command,
+            cwd=folder,
+            env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline = time.monotonic() + _START_SECONDS

@@ -6,8 +6,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
 
 FETCH_SECONDS = 300
 
@@ -90,3 +96,17 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def running(component: AbstractContextManager[T], name: str) -> Iterator[T]:
+    """Enter a component for as long as a fixture lives, or skip."""
+    try:
+        value = component.__enter__()
+    except UnavailableError as error:
+        if os.environ.get("REQUIRE_ALL") == "1":
+            raise
+        pytest.skip(f"needs {name}: {error}")
+    try:
+        yield value
+    finally:
+        component.__exit__(None, None, None)

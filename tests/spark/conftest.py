@@ -1,0 +1,59 @@
+"""One Spark and one Kafka for all tests here. What is missing skips them, unless REQUIRE_ALL=1."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.apache_kafka import ApacheKafka, apache_kafka
+from tests.support.apache_spark import apache_spark
+from tests.support.components import running
+
+# Small data: no time is to go into what pays for large ones.
+SETTINGS = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+}
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """Apache Kafka, running."""
+    yield from running(apache_kafka(tmp_path_factory.mktemp("kafka")), "Apache Kafka")
+
+
+@pytest.fixture(scope="session")
+def broker(kafka: ApacheKafka) -> str:
+    """The address of Apache Kafka: here the shared fixtures work on it, not on the stand-in."""
+    return kafka.address
+
+
+@pytest.fixture(scope="session")
+def spark_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of Spark, running."""
+    server = apache_spark(tmp_path_factory.mktemp("spark"), SETTINGS)
+    yield from running(server, "Apache Spark")
+
+
+@pytest.fixture(scope="session")
+def spark(spark_address: str) -> Iterator[Any]:
+    """A session of Spark Connect, as serverless compute has it."""
+    try:
+        from pyspark.sql import SparkSession  # noqa: PLC0415
+    except ImportError:
+        if os.environ.get("REQUIRE_ALL") == "1":
+            raise
+        pytest.skip("needs pyspark-client: make brings the environment up to date")
+    session = SparkSession.builder.remote(spark_address).getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lakehouse(tmp_path: Path) -> Path:
+    return tmp_path / "lakehouse"
