@@ -170,13 +170,25 @@ def test_the_wheel_tasks_call_a_command_of_the_wheel_with_options_that_it_has() 
         settings = dict(each.split("=", 1) for each in context.params["settings"])
         assert {context.params["secret_scope"]} == {"realtime_insights"}
         assert given["lakehouse"] == loading.GIVEN["lakehouse"]
-        asked.append((name, command, given.get("once"), settings.get("LANDING_PATH")))
+        mode = given.get("once"), given.get("engine")
+        asked.append((name, command, *mode, settings.get("LANDING_PATH")))
     landing = "/Volumes/main/bronze/landing"
     assert asked == [
-        ("insights.land", "run", True, landing),
-        ("set_up.land", "run", True, landing),
-        ("maintenance.compact", "compact", None, None),
+        ("insights.land", "run", True, "ingest", landing),
+        ("set_up.land", "run", True, "ingest", landing),
+        ("maintenance.compact", "compact", None, None, None),
     ]
+
+
+def test_spark_lands_where_a_bank_says_so() -> None:
+    for name in ("insights", "set_up"):
+        job = resolved("prod", engine="spark")["resources"]["jobs"][name]
+        parameters = job["tasks"][0]["python_wheel_task"]["parameters"]
+        with ingest_command.make_context("ingest", list(parameters)) as context:
+            command = ingest_command.get_command(context, "run")
+            assert command is not None
+            given = command.make_context("run", list(context.args), parent=context).params
+        assert (given["engine"], given["once"]) == ("spark", True)
 
 
 def test_every_variable_of_the_feeds_file_is_given_or_has_a_default() -> None:
