@@ -25,7 +25,8 @@
         monthless         of which these concern all months of a customer
         concerns          false: nothing was noted
         concerns_nobody   rows without a customer have changed
-        is_left_alone     nothing was noted, and nothing that dbt sets beside the rows has changed
+        has_same_settings nothing that dbt sets beside the rows has changed
+        is_left_alone     nor was anything noted
 #}
 {% macro _recomputation() -%}
     {%- set notes = realtime_insights._notes() -%}
@@ -119,6 +120,7 @@
         'is_whole': false, 'after': after | min, 'concerns': concerns,
         'concerns_nobody': reads_again or found.note.values() | selectattr(4) | list | length > 0,
         'reason': 'customers that changed' if concerns else 'nothing',
+        'has_same_settings': before[-1] == settings,
         'is_left_alone': not concerns and before[-1] == settings,
     }) -%}
     {{ return(state) }}

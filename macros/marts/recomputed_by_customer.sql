@@ -71,19 +71,21 @@
     {%- if state.is_whole -%} {{ return('true') }} {%- endif -%}
     {%- if not state.concerns -%} {{ return('false') }} {%- endif -%}
     {%- set notes -%}
-        select customer_id as _customer_id, month as _month
-        from {{ realtime_insights.run_state_relation('changed_subjects') }}
-        where not is_whole and run_number > {{ state.after }} and model in ({{ realtime_insights._texts(state.tables) }})
+        (
+            select customer_id as _customer_id, month as _month, model as _model
+            from {{ realtime_insights.run_state_relation('changed_subjects') }}
+            where not is_whole and run_number > {{ state.after }} and model in ({{ realtime_insights._texts(state.tables) }})
+        ) as noted
     {%- endset -%}
-    {%- if month is none -%}
-        {%- set condition = customer ~ ' in (select _customer_id from (' ~ notes ~ ') as noted)' -%}
-    {%- else -%}
-        {#- What comes by way of a mart by customer concerns all months. -#}
+    {%- set condition = customer ~ ' in (select _customer_id from ' ~ notes ~ ')' -%}
+    {%- if month is not none -%}
+        {#- What comes by way of a mart by customer concerns all months. The customers first: engines
+            look up equal keys by hash, not the two conditions at once. -#}
         {%- set any_month = '_month is null' ~ (
-            ' or model in (' ~ realtime_insights._texts(state.monthless) ~ ')' if state.monthless else ''
+            ' or _model in (' ~ realtime_insights._texts(state.monthless) ~ ')' if state.monthless else ''
         ) -%}
-        {%- set condition = 'exists (select 1 from (' ~ notes | replace('month as _month', 'month as _month, model')
-            ~ ') as noted where noted._customer_id = ' ~ customer ~ ' and (' ~ any_month ~ ' or noted._month = ' ~ month ~ '))' -%}
+        {%- set condition = condition ~ ' and (' ~ customer ~ ' in (select _customer_id from ' ~ notes ~ ' where ' ~ any_month
+            ~ ') or exists (select 1 from ' ~ notes ~ ' where noted._customer_id = ' ~ customer ~ ' and noted._month = ' ~ month ~ '))' -%}
     {%- endif -%}
     {{ return('(' ~ condition ~ (' or ' ~ customer ~ ' is null' if state.concerns_nobody else '') ~ ')') }}
 {%- endmacro %}

@@ -63,6 +63,37 @@
 {%- endmacro %}
 
 {#
+    True where a run replaces customers of a mart and nothing else: its SQL and settings are those of
+    the run before, so its columns are, which the contract names.
+#}
+{% macro _is_recomputed_in_place() -%}
+    {%- if not realtime_insights._is_built() or model.config.meta.get('recomputed') is none
+            or not model.config.contract.enforced or not is_incremental() -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set state = realtime_insights._recomputation() -%}
+    {{ return(not state.is_whole and state.concerns and state.has_same_settings) }}
+{%- endmacro %}
+
+{# In one transaction, nothing is staged: what the rows are computed from is not what they replace. #}
+{% macro _recompute_in_place() -%}
+    {%- set target = this.incorporate(type='table') -%}
+    {{- run_hooks(pre_hooks, inside_transaction=False) -}}
+    {{- run_hooks(pre_hooks, inside_transaction=True) -}}
+    {%- call statement('main') -%}
+        {{ realtime_insights.get_incremental_recompute_sql({
+            'target_relation': target,
+            'temp_relation': '(' ~ model.compiled_code ~ ') as staged',
+            'dest_columns': model.columns.values(),
+        }) }}
+    {%- endcall -%}
+    {{- run_hooks(post_hooks, inside_transaction=True) -}}
+    {%- do adapter.commit() -%}
+    {{- run_hooks(post_hooks, inside_transaction=False) -}}
+    {{ return({'relations': [target]}) }}
+{%- endmacro %}
+
+{#
     A mart that is computed whole is built as with --full-refresh: a new table takes the place of the
     old one, with its columns, at once.
 #}

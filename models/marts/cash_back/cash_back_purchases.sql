@@ -14,6 +14,7 @@ card_transactions as (
 
 enrolments as (
     select * from {{ ref('cash_back_enrolments') }}
+    where {{ of_changed_customers() }}
 ),
 
 merchant_categories as (
