@@ -32,15 +32,32 @@
     other. NULL for a zero denominator.
 #}
 {% macro scale_amount(amount, numerator, denominator) -%}
-    {%- set whole = realtime_insights._whole_number_type() -%}
+    {{ return(adapter.dispatch('scale_amount', 'realtime_insights')(amount, numerator, denominator)) }}
+{%- endmacro %}
+
+{% macro default__scale_amount(amount, numerator, denominator) -%}
+    {{ realtime_insights._scaled(amount, numerator, denominator, 'decimal(38, 0)') }}
+{%- endmacro %}
+
+{# DuckDB divides 128 bits bit by bit, a dozen times as slowly as the 64 into which the product of two
+   amounts of up to 30 million fits. #}
+{% macro duckdb__scale_amount(amount, numerator, denominator) -%}
+    case
+        when abs(try_cast({{ amount }} * 100 as bigint)) <= 3000000000
+            and abs(try_cast({{ numerator }} * 100 as bigint)) <= 3000000000
+            then {{ realtime_insights._scaled(amount, numerator, denominator, 'bigint') }}
+        else {{ realtime_insights._scaled(amount, numerator, denominator, 'hugeint') }}
+    end
+{%- endmacro %}
+
+{# The same in whole numbers of a type that holds the product. #}
+{% macro _scaled(amount, numerator, denominator, whole) -%}
     {%- set product -%}
         (cast({{ amount }} * 100 as {{ whole }}) * cast({{ numerator }} * 100 as {{ whole }}))
     {%- endset -%}
     {%- set divisor -%} nullif(cast({{ denominator }} * 100 as {{ whole }}), 0) {%- endset -%}
     {%- set remainder -%} abs({{ product }} % {{ divisor }}) {%- endset -%}
-    {%- set quotient -%}
-        {{ realtime_insights._exact_quotient(product ~ ' - ' ~ product ~ ' % ' ~ divisor, divisor) }}
-    {%- endset -%}
+    {%- set quotient -%} {{ realtime_insights._whole_quotient(product, divisor) }} {%- endset -%}
     cast(
         (
             {{ quotient }}
@@ -54,19 +71,13 @@
     )
 {%- endmacro %}
 
-{% macro _whole_number_type() -%}
-    {{ return(adapter.dispatch('_whole_number_type', 'realtime_insights')()) }}
+{# The quotient of whole numbers without what is left, as a whole number. #}
+{% macro _whole_quotient(number, divisor) -%}
+    {{ return(adapter.dispatch('_whole_quotient', 'realtime_insights')(number, divisor)) }}
 {%- endmacro %}
-{% macro default___whole_number_type() -%} {{ return('decimal(38, 0)') }} {%- endmacro %}
-{% macro duckdb___whole_number_type() -%} {{ return('hugeint') }} {%- endmacro %}
-
-{# The quotient of whole numbers that divide without remainder, as a whole number. #}
-{% macro _exact_quotient(number, divisor) -%}
-    {{ return(adapter.dispatch('_exact_quotient', 'realtime_insights')(number, divisor)) }}
+{% macro default___whole_quotient(number, divisor) -%}
+    {{ return('cast((' ~ number ~ ' - ' ~ number ~ ' % ' ~ divisor ~ ') / ' ~ divisor ~ ' as decimal(38, 0))') }}
 {%- endmacro %}
-{% macro default___exact_quotient(number, divisor) -%}
-    {{ return('cast((' ~ number ~ ') / ' ~ divisor ~ ' as decimal(38, 0))') }}
-{%- endmacro %}
-{% macro duckdb___exact_quotient(number, divisor) -%}
+{% macro duckdb___whole_quotient(number, divisor) -%}
     {{ return('divide(' ~ number ~ ', ' ~ divisor ~ ')') }}
 {%- endmacro %}
