@@ -54,18 +54,6 @@ card_entries as (
         on card_transactions.merchant_category_code = merchant_categories.merchant_category_code
 ),
 
-purchases as (
-    select
-        *,
-        cast(transacted_at as date) as purchase_date,
-        row_number() over (
-            partition by customer_id, purchase_category, amount_usd, cast(transacted_at as date)
-            order by transacted_at, transaction_id
-        ) as number_of_its_kind
-    from card_entries
-    where transaction_type = 'purchase'
-),
-
 vendor_entries as (
     select
         behavior_events.customer_id,
@@ -95,25 +83,75 @@ vendor_events as (
     from vendor_entries
 ),
 
+of_vendors as (
+    select distinct
+        customer_id,
+        purchase_category,
+        spend_usd,
+        purchase_date
+    from vendor_events
+),
+
+purchases as (
+    select
+        card_entries.customer_id,
+        card_entries.transaction_id,
+        card_entries.purchase_category,
+        card_entries.category,
+        card_entries.amount_usd,
+        card_entries.transacted_at,
+        of_vendors.purchase_date
+    from card_entries
+    left join of_vendors
+        on
+            card_entries.customer_id = of_vendors.customer_id
+            and card_entries.purchase_category = of_vendors.purchase_category
+            and card_entries.amount_usd = of_vendors.spend_usd
+            and cast(card_entries.transacted_at as date) = of_vendors.purchase_date
+    where card_entries.transaction_type = 'purchase'
+),
+
+numbered_purchases as (
+    select
+        *,
+        row_number() over (
+            partition by customer_id, purchase_category, amount_usd, purchase_date
+            order by transacted_at, transaction_id
+        ) as number_of_its_kind
+    from purchases
+    where purchase_date is not null
+),
+
 -- A vendor's event that was paid by card is in both feeds: same customer, day, amount and kind of
--- merchant. It counts once, as a card purchase, under what the vendor knows that it was.
+-- merchant. It counts once, as a card purchase, under what the vendor knows that it was. No vendor
+-- tells of the other purchases.
 visits as (
     select
-        coalesce(purchases.customer_id, vendor_events.customer_id) as customer_id,
-        coalesce(vendor_events.category, purchases.category) as category,
-        purchases.transaction_id,
-        purchases.amount_usd as card_spend_usd,
-        case when purchases.transaction_id is null then vendor_events.spend_usd end
+        coalesce(numbered_purchases.customer_id, vendor_events.customer_id) as customer_id,
+        coalesce(vendor_events.category, numbered_purchases.category) as category,
+        numbered_purchases.transaction_id,
+        numbered_purchases.amount_usd as card_spend_usd,
+        case when numbered_purchases.transaction_id is null then vendor_events.spend_usd end
             as vendor_spend_usd,
-        coalesce(purchases.transacted_at, vendor_events.occurred_at) as occurred_at
-    from purchases
+        coalesce(numbered_purchases.transacted_at, vendor_events.occurred_at) as occurred_at
+    from numbered_purchases
     full outer join vendor_events
         on
-            purchases.customer_id = vendor_events.customer_id
-            and purchases.purchase_category = vendor_events.purchase_category
-            and purchases.amount_usd = vendor_events.spend_usd
-            and purchases.purchase_date = vendor_events.purchase_date
-            and purchases.number_of_its_kind = vendor_events.number_of_its_kind
+            numbered_purchases.customer_id = vendor_events.customer_id
+            and numbered_purchases.purchase_category = vendor_events.purchase_category
+            and numbered_purchases.amount_usd = vendor_events.spend_usd
+            and numbered_purchases.purchase_date = vendor_events.purchase_date
+            and numbered_purchases.number_of_its_kind = vendor_events.number_of_its_kind
+    union all
+    select
+        customer_id,
+        category,
+        transaction_id,
+        amount_usd as card_spend_usd,
+        cast(null as decimal(18, 2)) as vendor_spend_usd,
+        transacted_at as occurred_at
+    from purchases
+    where purchase_date is null
 ),
 
 -- A refund or reversal takes its amount back from the category of its purchase; it is no visit.
@@ -247,14 +285,14 @@ per_category as (
         category,
         cast(sum(card_purchases) as bigint) as card_purchases,
         cast(sum(vendor_events) as bigint) as vendor_events,
-        cast(sum(card_purchases + vendor_events) as bigint) as events,
+        cast(sum(card_purchases) + sum(vendor_events) as bigint) as events,
         cast(sum(pattern_count) as bigint) as pattern_count,
         cast(sum(page_views) as bigint) as page_views,
         cast(sum(case when days_ago between 0 and 29 then page_views else 0 end) as bigint)
             as page_views_30d,
         cast(sum(card_spend_usd) as decimal(18, 2)) as card_spend_usd,
         cast(sum(vendor_spend_usd) as decimal(18, 2)) as vendor_spend_usd,
-        cast(sum(card_spend_usd + vendor_spend_usd) as decimal(18, 2)) as spend_usd,
+        cast(sum(card_spend_usd) + sum(vendor_spend_usd) as decimal(18, 2)) as spend_usd,
         cast(
             sum(
                 case when days_ago between 0 and 29 then card_purchases + vendor_events else 0 end

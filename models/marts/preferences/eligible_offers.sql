@@ -115,7 +115,7 @@ earned as (
         and sum(case when judged.holds_if_absent then 0 else 1 end) = max(needed.rules)
 ),
 
-valid as (
+dated as (
     select
         customer_id,
         offer_id,
@@ -128,26 +128,39 @@ valid as (
     where triggered_at is not null
 ),
 
+valid as (
+    select * from dated
+    where valid_until_date >= {{ as_of_date() }}
+),
+
 written as (
     select
-        customer_id,
-        offer_id,
-        reason_number,
+        judged.customer_id,
+        judged.offer_id,
+        judged.reason_number,
         replace(
             replace(
                 replace(
                     replace(
-                        replace(sentence, '{value}', {{ number_in_words('value', 'unit') }}),
-                        '{before}', coalesce({{ number_in_words('value_before', 'unit') }}, '')
+                        replace(
+                            judged.sentence,
+                            '{value}',
+                            {{ number_in_words('judged.value', 'judged.unit') }}
+                        ),
+                        '{before}',
+                        coalesce({{ number_in_words('judged.value_before', 'judged.unit') }}, '')
                     ),
-                    '{after}', coalesce({{ number_in_words('value_after', 'unit') }}, '')
+                    '{after}',
+                    coalesce({{ number_in_words('judged.value_after', 'judged.unit') }}, '')
                 ),
-                '{since}', coalesce({{ day_in_words('since_at') }}, '')
+                '{since}', coalesce({{ day_in_words('judged.since_at') }}, '')
             ),
-            '{subject}', subject
+            '{subject}', judged.subject
         ) as sentence
     from judged
-    where reason_number is not null and holds
+    inner join valid
+        on judged.customer_id = valid.customer_id and judged.offer_id = valid.offer_id
+    where judged.reason_number is not null and judged.holds
 ),
 
 reasons as (
@@ -174,7 +187,6 @@ final as (
     from valid
     inner join reasons
         on valid.customer_id = reasons.customer_id and valid.offer_id = reasons.offer_id
-    where valid.valid_until_date >= {{ as_of_date() }}
 )
 
 select * from final
