@@ -111,8 +111,9 @@
     select explode(sequence(date '{{ first }}', date '{{ last }}', interval 1 day)) as date_day
 {%- endmacro %}
 
-{# https://duckdb.org/docs/stable/sql/functions/timestamp #}
+{# A function that answers rows: a list of days, being constant, would be made anew whenever a query
+   over them is planned. https://duckdb.org/docs/stable/sql/functions/table #}
 {% macro duckdb__date_series(first, last) -%}
-    select cast(unnest(generate_series(date '{{ first }}', date '{{ last }}', interval 1 day)) as date)
-        as date_day
+    select cast(date_day as date) as date_day
+    from generate_series(timestamp '{{ first }}', timestamp '{{ last }}', interval 1 day) as days (date_day)
 {%- endmacro %}
