@@ -31,11 +31,12 @@ Command = Sequence[str | Path]
 
 
 class Run(NamedTuple):
-    """A process from start to end; its peak resident memory in bytes."""
+    """A process from start to end; its peak resident memory in bytes, its processor time."""
 
     seconds: float
     peak_bytes: int
     output: str
+    processor_seconds: float
 
 
 # A process counts the memory of the one that started it as its own until it has begun; so a small
@@ -45,7 +46,12 @@ import json, os, sys, time
 began = time.perf_counter()
 process = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
 _, status, used = os.wait4(process, 0)
-facts = time.perf_counter() - began, used.ru_maxrss * 1024, os.waitstatus_to_exitcode(status)
+facts = (
+    time.perf_counter() - began,
+    used.ru_maxrss * 1024,
+    used.ru_utime + used.ru_stime,
+    os.waitstatus_to_exitcode(status),
+)
 with open(sys.argv[1], "w") as file:
     json.dump(facts, file)
 """
@@ -58,10 +64,11 @@ def run(command: Command, scratch: Path) -> Run:
     done = subprocess.run(  # noqa: S603 - our own commands
         [*launcher, *command], capture_output=True, text=True, check=False
     )
-    seconds, peak_bytes, code = json.loads(report.read_text()) if not done.returncode else (0, 0, 1)
+    facts = json.loads(report.read_text()) if not done.returncode else (0, 0, 0, 1)
+    seconds, peak_bytes, processor_seconds, code = facts
     if code:
         raise RuntimeError(f"{command} failed: {done.stderr[-2000:]}")
-    return Run(seconds, peak_bytes, done.stdout)
+    return Run(seconds, peak_bytes, done.stdout, processor_seconds)
 
 
 def medians(runs: Sequence[Run]) -> tuple[float, int]:
