@@ -223,6 +223,18 @@ def test_every_batch_gives_what_the_oracle_computes(built: Lakehouse, bank: Bank
     ), "no product ends in half a cent"
 
 
+def test_batches_compute_the_customers_that_changed_only(built: Lakehouse) -> None:
+    reasons: dict[str, list[str]] = {}
+    for model, reason in built.query(
+        "select split_part(model, '.', 3), reason from observability.recomputations"
+        " where model like '%.cash_back_%' order by model, run_number"
+    ):
+        reasons.setdefault(model, []).append(reason)
+    assert len(reasons) == 8, reasons.keys()
+    computed = ["first build"] + ["customers that changed"] * (BATCHES - 1)
+    assert all(found == computed for found in reasons.values()), reasons
+
+
 def test_the_data_tests_pass_on_it(built: Lakehouse) -> None:
     built.dbt(
         "test",
