@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,13 @@ from tests.support.apache_spark import apache_spark
 TOPIC = "events"
 PARTITIONS = 4
 FILES = 8
-# What a long life pays for: the compilers and the collector that Java has by itself.
+# What a long life and large data pay for: the compilers and the collector that Java has by itself.
 JAVA_OPTIONS: tuple[str, ...] = ()
+SETTINGS = {
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.codegen.wholeStage": "true",
+    "spark.sql.codegen.factoryMode": "FALLBACK",
+}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -60,32 +66,31 @@ def _descendants(pid: int, children: dict[int, list[int]]) -> Iterator[int]:
         yield from _descendants(child, children)
 
 
-def spark_processes() -> list[int]:
-    """Return Spark's process, which this one has started, and what it has started."""
-    children = _children()
-    for pid in children.get(os.getpid(), ()):
-        if b"SparkConnectServer" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return [pid, *_descendants(pid, children)]
+def spark_process() -> int:
+    """Return Spark's process, which this one has started."""
+    for pid in _children()[os.getpid()]:
+        with suppress(FileNotFoundError):  # it has ended
+            if b"SparkConnectServer" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
     raise RuntimeError("Spark does not run")
 
 
-def cpu_seconds() -> float:
+def cpu_seconds(spark: int) -> float:
     """Return the processor's seconds of Spark so far, with those of workers that have ended."""
     ticks = 0
-    for pid in spark_processes():
-        try:
+    for pid in (spark, *_descendants(spark, _children())):
+        with suppress(FileNotFoundError):  # it has ended, and counts as its parent's
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
-            continue  # has just ended, and counts as its parent's
-        ticks += sum(map(int, fields[11:15]))
+            ticks += sum(map(int, fields[11:15]))
     return ticks / _TICKS
 
 
 def land(feed: Feed, lakehouse: Path, spark: Any) -> tuple[Spent, int]:
     """Land what there is; return what it took, and the rows."""
-    began, before = time.perf_counter(), cpu_seconds()
+    process = spark_process()
+    began, before = time.perf_counter(), cpu_seconds(process)
     (result,) = engine.run_once([feed], [feed.name], lakehouse, spark)
-    spent = Spent(time.perf_counter() - began, cpu_seconds() - before)
+    spent = Spent(time.perf_counter() - began, cpu_seconds(process) - before)
     if result.error:
         raise RuntimeError(result.error)
     return spent, result.landed
@@ -133,7 +138,7 @@ def main() -> None:
         files = Feed("ndjson_files", "ndjson", source, ("transaction_id",))
         with (
             kafka.broker(scratch) as address,
-            apache_spark(scratch, java_options=JAVA_OPTIONS) as spark_address,
+            apache_spark(scratch, SETTINGS, JAVA_OPTIONS) as spark_address,
         ):
             from pyspark.sql import SparkSession  # noqa: PLC0415 - seconds
 
