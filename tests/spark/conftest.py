@@ -11,15 +11,6 @@ from tests.support.apache_kafka import ApacheKafka, apache_kafka
 from tests.support.apache_spark import apache_spark
 from tests.support.components import running
 
-# Small data: no time is to go into what pays for large ones.
-SETTINGS = {
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.shuffle.partitions": "1",
-    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
-}
-
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
@@ -36,8 +27,7 @@ def broker(kafka: ApacheKafka) -> str:
 @pytest.fixture(scope="session")
 def spark_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of Spark, running."""
-    server = apache_spark(tmp_path_factory.mktemp("spark"), SETTINGS)
-    yield from running(server, "Apache Spark")
+    yield from running(apache_spark(tmp_path_factory.mktemp("spark")), "Apache Spark")
 
 
 @pytest.fixture(scope="session")

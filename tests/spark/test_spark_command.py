@@ -82,7 +82,7 @@ def test_a_continuous_run_lands_what_comes_until_it_is_told_to_end(
     assert sum(line["landed"] for line in batches) == 12, errors
 
 
-def test_a_gap_fails_its_feed_and_no_other(
+def test_a_gap_or_a_topic_made_anew_fails_its_feed_and_no_other(
     broker: str, new_topic: NewTopic, send: Send, lakehouse: Path, ingest: Callable[..., Any]
 ) -> None:
     gone, other = new_topic(numbers(0, 10)), new_topic(numbers(0, 3))
@@ -106,3 +106,12 @@ def test_a_gap_fails_its_feed_and_no_other(
     gap = f"feed 'gone' failed: {gone}/0: offsets 10 to 14 were deleted by the broker before"
     assert gap in errors
     assert len(bronze_rows(lakehouse, "gone")) == 10
+
+    client.delete_topics([other], operation_timeout=10)[other].result()
+    wait_for(lambda: other not in client.list_topics(timeout=5).topics)
+    new_topic(numbers(0, 9), name=other)
+    process = ingest(feeds, broker, "--once", "--feed", "other")
+    said, errors = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert f"topic '{other}' was deleted and created again" in errors
+    assert len(bronze_rows(lakehouse, "other")) == 5

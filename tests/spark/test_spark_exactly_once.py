@@ -1,6 +1,7 @@
 """Streams land each record once, wherever they are stopped, and whichever engine goes on."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -165,13 +166,22 @@ def test_what_one_engine_lands_the_other_leaves_alone_until_it_takes_over(
     ]
     assert len(addresses(lakehouse, "visits")) == len(set(addresses(lakehouse, "visits"))) == 6
 
-    # And back again.
-    send(topic, numbers(11, 13), 1)
+    # A stream without its checkpoint does not begin anew by itself.
+    shutil.rmtree(lakehouse / "checkpoints")
+    send(topic, numbers(11, 12), 1)
     file_feed("visits", tmp_path / "landing", lines(6, 7))
+    lost = spark_engine.run_once([events, files], names, lakehouse, spark)
+    assert [(r.landed, "is gone" in (r.error or "")) for r in lost] == [(0, True)] * 2
+    results = land(lakehouse, spark, events, files, take_over=True)
+    assert [(r.batch_id, r.landed) for r in results] == [(4, 1), (4, 1)]
+
+    # And back again.
+    send(topic, numbers(12, 14), 1)
+    file_feed("visits", tmp_path / "landing", lines(7, 8))
     results = run_once([events, files], names, lakehouse, lambda: NOW, take_over=True)
-    assert [(r.error, r.batch_id, r.landed) for r in results] == [(None, 4, 2), (None, 4, 1)]
-    assert len(addresses(lakehouse, "events")) == len(set(addresses(lakehouse, "events"))) == 14
-    assert len(addresses(lakehouse, "visits")) == len(set(addresses(lakehouse, "visits"))) == 7
+    assert [(r.error, r.batch_id, r.landed) for r in results] == [(None, 5, 2), (None, 5, 1)]
+    assert len(addresses(lakehouse, "events")) == len(set(addresses(lakehouse, "events"))) == 15
+    assert len(addresses(lakehouse, "visits")) == len(set(addresses(lakehouse, "visits"))) == 8
     refused = spark_engine.run_once([events, files], names, lakehouse, spark)
     assert [(r.landed, "--take-over" in (r.error or "")) for r in refused] == [(0, True)] * 2
 

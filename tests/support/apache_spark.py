@@ -64,7 +64,8 @@ _OPENED = (
     *("java.util", "java.util.concurrent", "java.util.concurrent.atomic", "jdk.internal.ref"),
     *("sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar"),
 )
-# One small machine, and tables of a few rows: no more tasks than cores.
+# One small machine, and tables of a few rows: no more tasks than cores, and nothing compiled or
+# planned for the sake of more.
 _SETTINGS = {
     "spark.master": "local[2]",
     "spark.app.name": "warehouse",
@@ -75,9 +76,18 @@ _SETTINGS = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.session.timeZone": "UTC",
+    # What the warehouse's newer client asks for, as that version has them.
+    "spark.sql.session.localRelationSizeLimit": str(3 * 1024**3),
+    "spark.sql.session.localRelationChunkSizeRows": "10000",
+    "spark.sql.session.localRelationChunkSizeBytes": str(16 * 1024**2),
+    "spark.sql.session.localRelationBatchOfChunksSizeBytes": str(1024**3),
+    "spark.sql.execution.pandas.inferPandasDictAsMap": "false",
 }
 
 
