@@ -68,7 +68,7 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     lakehouse = Lakehouse(tmp_path_factory.mktemp("readable"))
-    lakehouse.dbt("build", "--exclude-resource-type", "test", "unit_test")
+    lakehouse.dbt("build", "--write-json", "--exclude-resource-type", "test", "unit_test")
     columns: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for schema, table, column, kind in lakehouse.query(
         "select table_schema, table_name, column_name, data_type"

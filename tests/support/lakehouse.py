@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import duckdb
 import pyarrow as pa
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from deltalake import DeltaTable, write_deltalake
+
+from tests.support.parsed import ParsedProject
 
 PROJECT = Path(__file__).resolve().parents[2]
 FEEDS = (
@@ -87,6 +90,11 @@ class Lakehouse:
             self._create(self.path / "bronze" / feed, BRONZE_SCHEMA)
         self._create(self.path / "quarantine", QUARANTINE_SCHEMA)
         shutil.copy(PROJECT / "profiles.yml.example", self.path / "profiles.yml")
+        self._parsed = ParsedProject(self.path / "target", self._names())
+
+    def _names(self) -> dict[str, str]:
+        """What stands in the project as dbt parses it, and differs from lakehouse to lakehouse."""
+        return {"path": str(self.path), "project": str(self.project)}
 
     @staticmethod
     def _create(path: Path, schema: pa.Schema) -> None:
@@ -134,6 +142,8 @@ class Lakehouse:
             "DBT_TARGET_PATH": str(self.path / "target"),
             "DBT_LOG_PATH": str(self.path / "logs"),
             "DBT_LOG_LEVEL_FILE": "none",
+            # A sixth of a run, and few tests read what it writes.
+            "DBT_WRITE_JSON": "false",
             **self.variables,
         }
         before = {name: os.environ.get(name) for name in settings}
@@ -149,10 +159,14 @@ class Lakehouse:
 
     def dbt(self, *arguments: str, check: bool = True) -> dbtRunnerResult:
         """Run one dbt command, in this process; with `check`, a failure raises its messages."""
+        settings = (self.project / "dbt_project.yml").read_text()
+        variables = dict(pairwise(arguments)).get("--vars")
+        self._parsed.provide(type(self), settings, variables)
         with self._environment():
             result = dbtRunner().invoke(
                 ["--quiet", *arguments, "--project-dir", str(self.project)],
             )
+        self._parsed.keep()
         if check and not result.success:
             nodes = getattr(result.result, "results", None) or []
             messages = [

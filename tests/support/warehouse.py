@@ -134,6 +134,9 @@ class WarehouseLakehouse(Lakehouse):
             self.catalog.register("bronze", feed, self.path / "bronze" / feed)
         self.catalog.register("bronze", "quarantine", self.path / "quarantine")
 
+    def _names(self) -> dict[str, str]:
+        return {**super()._names(), "catalog": self.catalog.name}
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query on the catalog of this lakehouse."""
         return self.catalog.query(sql)

@@ -5,7 +5,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,6 +46,10 @@ class EngineSession:
         rows: pa.Table = self._spark.sql(text).toArrow()
         return rows
 
+    def define(self, text: str) -> None:
+        """Run a statement that answers nothing: a definition is run when it is sent."""
+        self._spark.sql(text)
+
     def rewritten(self, text: str) -> str:
         """Return a statement of Databricks SQL in the engine's dialect."""
         return for_spark(text)
@@ -69,9 +73,9 @@ class EngineSession:
         name = f"`new`.`{folder.name}`"
         self._declare_schema("new")
         how = f"using delta {partitions} location 'file://{folder}'"
-        self.sql(f"create table {name} {columns} {how} {query and f'as {query}'}")
+        self.define(f"create table {name} {columns} {how} {query and f'as {query}'}")
         # The catalog knows it now by its name; the files stay.
-        self.sql(f"drop table {name}")
+        self.define(f"drop table {name}")
 
     def declare(self, catalog: Catalog, name: Name) -> object:
         """Tell the engine about a relation and those it reads; return its fingerprint."""
@@ -94,24 +98,26 @@ class EngineSession:
                 for kind in ("view", "table"):
                     # One of the two is the wrong kind.
                     with suppress(Exception):
-                        self.sql(f"drop {kind} if exists {engine_name(name)}")
+                        self.define(f"drop {kind} if exists {engine_name(name)}")
 
-    def close(self) -> None:
-        """End the session on the engine."""
-        self._spark.stop()
+    def forget_temporary_views(self) -> None:
+        """Be as a new session is to whoever uses it."""
+        for view in self.temporary_views:
+            self.define(f"drop view `{view}`")
+        self.temporary_views.clear()
 
     def _declare_schema(self, schema: str) -> None:
         with self._declared.lock:
             if schema not in self._declared.schemas:
-                self.sql(f"create schema if not exists `{schema}`")
+                self.define(f"create schema if not exists `{schema}`")
                 self._declared.schemas.add(schema)
 
     def _define(self, relation: Relation) -> None:
         target = engine_name(relation.name)
         if relation.is_view:
-            self.sql(f"create view {target} as {self._view_query(relation)}")
+            self.define(f"create view {target} as {self._view_query(relation)}")
         else:
-            self.sql(f"create table {target} using delta location 'file://{relation.folder}'")
+            self.define(f"create table {target} using delta location 'file://{relation.folder}'")
 
     def _view_query(self, relation: Relation) -> str:
         """The query of a view, with the columns that it had when it was made."""
@@ -137,8 +143,8 @@ class _SailSession(EngineSession):
         how = f"using delta {partitions} location 'file://{folder}'"
         name = f"`new`.`{folder.name}`"
         self._declare_schema("new")
-        self.sql(f"create table {name} ({listed}) {how}")
-        self.sql(f"insert into {name} {query}")
+        self.define(f"create table {name} ({listed}) {how}")
+        self.define(f"insert into {name} {query}")
 
     def _view_query(self, relation: Relation) -> str:
         """The query of a view, past whose column `_n` Sail pushes no filter.
@@ -151,17 +157,34 @@ class _SailSession(EngineSession):
         return f"select {listed} from ({numbered}) where _n > 0"
 
 
-class Engine(Protocol):
-    """What executes."""
+class Engine:
+    """What executes. Its sessions are used again: each would have to be told of every relation."""
+
+    def __init__(self) -> None:
+        """Begin without sessions."""
+        self._idle: list[EngineSession] = []
 
     def session(self) -> EngineSession:
-        """Open a session."""
+        """Open a session, or give one that nobody uses."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_session()
+
+    def release(self, session: EngineSession) -> None:
+        """Take back a session."""
+        session.forget_temporary_views()
+        self._idle.append(session)
+
+    def _new_session(self) -> EngineSession:
+        raise NotImplementedError
 
 
-class Sail:
+class Sail(Engine):
     """Sail, inside this process. Its catalog belongs to a session."""
 
     def __init__(self) -> None:
+        super().__init__()
         os.environ.setdefault("RUST_LOG", "error")
         from pysail.spark import SparkConnectServer  # noqa: PLC0415 # only where it is the engine
 
@@ -170,21 +193,20 @@ class Sail:
         _, port = self._server.listening_address
         self._address = f"sc://127.0.0.1:{port}"
 
-    def session(self) -> EngineSession:
-        """Open a session."""
+    def _new_session(self) -> EngineSession:
         return _SailSession(_connect(self._address), Declared())
 
 
-class Spark:
+class Spark(Engine):
     """Apache Spark with Delta Lake, another process. All sessions share its catalog."""
 
     def __init__(self, address: str) -> None:
         """Use the Spark Connect server at `address`."""
+        super().__init__()
         self._address = address
         self._declared = Declared()
 
-    def session(self) -> EngineSession:
-        """Open a session."""
+    def _new_session(self) -> EngineSession:
         return EngineSession(_connect(self._address), self._declared)
 
 
@@ -192,5 +214,6 @@ def _connect(address: str) -> Any:
     from pyspark.sql import SparkSession  # noqa: PLC0415 # slow to import
 
     spark = SparkSession.builder.remote(address).create()
+    spark.client.disable_reattachable_execute()  # nobody loses a connection within a machine
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     return spark

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from .catalog import Catalog
-from .engine import Sail, Spark
+from .engine import Engine, Sail, Spark
 from .session import Journal, Session
 from .wire import HTTP_PATH, http_server, serve
 
@@ -26,10 +26,10 @@ def main() -> None:
     catalog = Catalog(arguments.folder.resolve())
     catalog.create_catalog("main")
     journal = Journal()
-    engine = Spark(arguments.spark) if arguments.spark else Sail()
+    engine: Engine = Spark(arguments.spark) if arguments.spark else Sail()
 
     def open_session(place: str | None, schema: str | None, settings: dict[str, str]) -> Session:
-        session = Session(catalog, engine.session(), journal, (place, schema))
+        session = Session(catalog, engine, journal, (place, schema))
         for key, value in settings.items():
             session.set(key, value)
         return session

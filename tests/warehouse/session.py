@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from . import information_schema
 from .catalog import Catalog, Name, NotSupportedError, Relation, WarehouseError
-from .engine import EngineSession, engine_name
+from .engine import Engine, engine_name
 from .sql import Reference, Statement, UnparsedError, name_parts, parse, string
 
 _NOTHING = pa.table({})
@@ -83,13 +83,13 @@ class Session:
     def __init__(
         self,
         catalog: Catalog,
-        engine: EngineSession,
+        engine: Engine,
         journal: Journal,
         place: tuple[str | None, str | None],
     ) -> None:
         """Start in `place`: a catalog and a schema, each with a default."""
         self._catalog = catalog
-        self._engine = engine
+        self._pool, self._engine = engine, engine.session()
         self._journal = journal
         self._current = ((place[0] or "main").lower(), (place[1] or "default").lower())
         self._settings: dict[str, str] = {}
@@ -97,7 +97,7 @@ class Session:
 
     def close(self) -> None:
         """End the session."""
-        self._engine.close()
+        self._pool.release(self._engine)
 
     def execute(self, text: str) -> pa.Table:
         """Run one statement. Raise WarehouseError, or what the engine raises."""
