@@ -39,6 +39,8 @@ UNCLOSED_QUOTE = "a quoted field is not closed"
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES = 1024 * 1024
+# Fewer bytes are read sooner line by line: to look at a whole block takes half a millisecond.
+_SMALLEST_BLOCK = 64 * 1024
 _BINARY = {"parquet": parquet.read_rows, "avro": avro.read_rows}
 _BINARY_ROWS = 10_000
 _SPACE = b" \t\r\n"
@@ -230,7 +232,9 @@ def _without_end(line: bytes) -> bytes:
 def _read_ndjson(source: Source, limit: int, out: _Collector) -> Iterator[Chunk]:
     def at_once(item: tuple[bytes, bool]) -> Objects | None:
         block, too_long = item
-        return None if too_long else read_objects(block[: block.rfind(b"\n") + 1], out.key)
+        if too_long or len(block) < _SMALLEST_BLOCK:
+            return None
+        return read_objects(block[: block.rfind(b"\n") + 1], out.key)
 
     for (block, too_long), objects in ahead(at_once, _blocks(source, limit)):
         if too_long:

@@ -43,6 +43,11 @@ PLAIN_NAMES = ("b", "c d", "a.b", "$", "")
 NAMES = (*PLAIN_NAMES, "id", "é", ",", ":")
 
 
+@pytest.fixture(autouse=True)
+def every_block_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_SMALLEST_BLOCK", 0)
+
+
 def line(names: Sequence[str], values: Sequence[object], colon: str = ":") -> str:
     return "{" + ",".join(f'"{n}"{colon}{v}' for n, v in zip(names, values, strict=True)) + "}"
 
