@@ -16,7 +16,7 @@ import pyarrow as pa
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from deltalake import DeltaTable, write_deltalake
 
-from tests.support.parsed import ParsedProject
+from tests.support.dbt_in_process import ParsedProject
 
 PROJECT = Path(__file__).resolve().parents[2]
 FEEDS = (

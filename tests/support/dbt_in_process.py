@@ -1,9 +1,13 @@
-"""What dbt has parsed, kept for the next lakehouse: to parse the project takes ten seconds.
+"""What dbt does anew in every run, though a process of many runs need not: to parse, above all.
 
 dbt keeps a parsed project among its artifacts, and parses again what has changed, file by file. It
 parses everything where the connection has changed, and two lakehouses of the tests have two. But
 they differ in names only: of the lakehouse's folder, of the project's copy, of the catalog. So the
-names are replaced in what was parsed for the first one.
+names are replaced in what was parsed for the first one, which took ten seconds.
+
+And for the text of a warning an adapter asks, once per flag, which module has made it, in a way
+that takes longer with every module that is loaded and every function that is being called: most of
+the time of a run within a test.
 """
 
 from collections.abc import Mapping
@@ -13,6 +17,7 @@ from typing import Any
 import msgpack
 from dbt.artifacts.resources import FileHash
 from dbt.parser.manifest import ManifestLoader
+from dbt_common.behavior_flags import BehaviorFlagRendered
 
 _build_state_check = ManifestLoader.build_manifest_state_check
 
@@ -24,6 +29,7 @@ def _without_connection(loader: ManifestLoader) -> Any:
 
 
 ManifestLoader.build_manifest_state_check = _without_connection
+BehaviorFlagRendered._default_source = staticmethod(lambda: "an adapter")
 
 # Per project, engine and variables: what was parsed, and the names in it.
 _kept: dict[tuple[Any, ...], tuple[bytes, dict[str, str]]] = {}
