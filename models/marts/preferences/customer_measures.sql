@@ -225,75 +225,27 @@ application_values as (
 ),
 
 measured as (
-    select
-        customer_id,
-        measure,
-        subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(null as decimal(18, 2)) as value_before,
-        measured_at as since_at,
-        measured_at
-    from customer_values
-    union all
-    select
-        customer_id,
-        measure,
-        subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(null as decimal(18, 2)) as value_before,
-        measured_at as since_at,
-        measured_at
-    from pattern_values
-    union all
-    select
-        customer_id,
-        measure,
-        subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(null as decimal(18, 2)) as value_before,
-        measured_at as since_at,
-        measured_at
-    from preference_values
-    union all
-    select
-        customer_id,
-        measure,
-        subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(null as decimal(18, 2)) as value_before,
-        measured_at as since_at,
-        measured_at
-    from application_values
-    union all
-    select
-        customer_id,
-        'pattern_growth_30d' as measure,
-        subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(value_before as decimal(18, 2)) as value_before,
-        since_at,
-        measured_at
-    from growth_values
-    union all
-    select
-        customer_id,
-        'balance_usd' as measure,
-        subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(null as decimal(18, 2)) as value_before,
-        measured_at as since_at,
-        measured_at
-    from balance_values
-    union all
-    select
-        customer_id,
-        measure,
-        'checking' as subject,
-        cast(value as decimal(18, 2)) as value,
-        cast(null as decimal(18, 2)) as value_before,
-        measured_at as since_at,
-        measured_at
-    from flow_values
+    {%- for values, measure, subject in [
+        ('customer_values', 'measure', 'subject'),
+        ('pattern_values', 'measure', 'subject'),
+        ('preference_values', 'measure', 'subject'),
+        ('application_values', 'measure', 'subject'),
+        ('growth_values', "'pattern_growth_30d'", 'subject'),
+        ('balance_values', "'balance_usd'", 'subject'),
+        ('flow_values', 'measure', "'checking'"),
+    ] %}
+        {%- set has_before = values == 'growth_values' %}
+        {{ 'union all' if not loop.first }}
+        select
+            customer_id,
+            {{ measure }}{{ ' as measure' if measure != 'measure' }},
+            {{ subject }}{{ ' as subject' if subject != 'subject' }},
+            cast(value as decimal(18, 2)) as value,
+            cast({{ 'value_before' if has_before else 'null' }} as decimal(18, 2)) as value_before,
+            {{ 'since_at' if has_before else 'measured_at as since_at' }},
+            measured_at
+        from {{ values }}
+    {%- endfor %}
 ),
 
 final as (

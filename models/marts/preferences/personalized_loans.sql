@@ -71,12 +71,7 @@ ranked as (
     select
         *,
         cast(instalment_usd * term_months - amount_usd as decimal(18, 2)) as value_usd,
-        cast(
-            row_number() over (
-                partition by customer_id
-                order by priority asc, amount_usd desc, triggered_at desc, offer_id asc
-            ) as int
-        ) as offer_rank
+        {{ offer_rank('amount_usd') }} as offer_rank
     from repaid
 ),
 

@@ -50,12 +50,7 @@ valued as (
 ranked as (
     select
         *,
-        cast(
-            row_number() over (
-                partition by customer_id
-                order by priority asc, value_usd desc, triggered_at desc, offer_id asc
-            ) as int
-        ) as offer_rank
+        {{ offer_rank('value_usd') }} as offer_rank
     from valued
 ),
 
