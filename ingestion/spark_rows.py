@@ -78,7 +78,7 @@ class FileRows:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield rows to land, and rejects with their reason."""
         options = self.feed.source
-        assert isinstance(options, FileOptions) and isinstance(options.path, Path)  # noqa: S101
+        assert isinstance(options, FileOptions) and isinstance(options.path, Path)  # noqa: S101 - likewise
         is_meant = selector(options.glob)
         source = FileSource(self.feed, options, Path())  # nothing is planned here
         root = f"{options.path}/"
@@ -99,7 +99,7 @@ class FileRows:
             size, mtime_ns = found["length"], milliseconds * 1_000_000
             headers = [("size", size), ("mtime_ns", mtime_ns), ("format", self.feed.format)]
             texts: Any = [(name, str(value)) for name, value in headers]
-            yield _rejected([Reject(path, 0, _FIRST, None, None, texts, milliseconds, VANISHED)])
+            yield reject_rows([Reject(path, 0, _FIRST, None, None, texts, milliseconds, VANISHED)])
             return
         state = FileState(path, facts.st_size, facts.st_mtime_ns)
         try:
@@ -120,10 +120,7 @@ def _judged(rows: pa.RecordBatch, rejects: list[Reject]) -> Iterator[pa.RecordBa
         reasons: pa.Array[Any] = pa.nulls(rows.num_rows, pa.string())
         yield pa.RecordBatch.from_arrays([*rows.columns, reasons], schema=REJECT_SCHEMA)
     if rejects:
-        yield _rejected(rejects)
-
-
-_rejected = reject_rows
+        yield reject_rows(rejects)
 
 
 def for_workers(feed: Feed) -> Feed:

@@ -1,11 +1,10 @@
 """Marts compute only the customers whose rows have changed, and are as if they computed all."""
 
-import os
 import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.components import UnavailableError
+from tests.support.components import running
 from tests.support.lakehouse import PROJECT as WHOLE_PROJECT
 from tests.support.lakehouse import Lakehouse, envelope
 from tests.support.warehouse import WarehouseLakehouse, running_warehouse
@@ -167,17 +166,7 @@ def warehouse() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module", params=[duckdb, warehouse], ids=["duckdb", "warehouse"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    context: AbstractContextManager[Engine] = request.param()
-    try:
-        started = context.__enter__()
-    except UnavailableError as error:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            raise
-        pytest.skip(f"marts on the local warehouse: {error}")
-    try:
-        yield started
-    finally:
-        context.__exit__(None, None, None)
+    yield from running(request.param(), "the local warehouse")
 
 
 def bank_of_four(engine: Engine) -> Bank:

@@ -7,21 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.apache_kafka import ApacheKafka, apache_kafka
 from tests.support.apache_spark import apache_spark
 from tests.support.components import running
+from tests.support.real_kafka import broker, kafka
 
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    """Apache Kafka, running."""
-    yield from running(apache_kafka(tmp_path_factory.mktemp("kafka")), "Apache Kafka")
-
-
-@pytest.fixture(scope="session")
-def broker(kafka: ApacheKafka) -> str:
-    """The address of Apache Kafka: here the shared fixtures work on it, not on the stand-in."""
-    return kafka.address
+__all__ = ["broker", "kafka"]
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +24,7 @@ def spark_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def spark(spark_address: str) -> Iterator[Any]:
     """A session of Spark Connect, as serverless compute has it."""
     try:
-        from pyspark.sql import SparkSession  # noqa: PLC0415
+        from pyspark.sql import SparkSession  # noqa: PLC0415 - may be missing
     except ImportError:
         if os.environ.get("REQUIRE_ALL") == "1":
             raise

@@ -39,7 +39,7 @@ import databricks.sql
 import pytest
 
 from tests.support.apache_spark import apache_spark
-from tests.support.components import UnavailableError, fetch
+from tests.support.components import UnavailableError, fetch, running
 from tests.support.lakehouse import Lakehouse
 
 # The connector logs every packet there, whatever the level asked for.
@@ -240,17 +240,8 @@ def engine_of_choice(engine: str) -> Iterator[Warehouse]:
 @pytest.fixture(scope="session")
 def warehouse() -> Iterator[Warehouse]:
     """A warehouse for the whole test session, on the engine that WAREHOUSE_ENGINE names."""
-    context = engine_of_choice(os.environ.get("WAREHOUSE_ENGINE", "sail"))
-    try:
-        running = context.__enter__()
-    except UnavailableError as error:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            raise
-        pytest.skip(f"tests on the local warehouse: {error}")
-    try:
-        yield running
-    finally:
-        context.__exit__(None, None, None)
+    component = engine_of_choice(os.environ.get("WAREHOUSE_ENGINE", "sail"))
+    yield from running(component, "the local warehouse")
 
 
 def main() -> None:
